@@ -1,0 +1,45 @@
+import type { Readable } from "node:stream";
+import type { PeerConnection, Protocol } from "../peertls-core/connection.ts";
+import type { PeerTls } from "../peertls-core/peertls.ts";
+import type { PeerRecord } from "../sixid/directory.ts";
+import type { Envelope } from "./envelope.ts";
+import type { Inbox } from "./inbox.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Store } from "./store.ts";
+import type { Log } from "../pki/log.ts";
+
+/** One attempt to hand one item to one recipient: the bytes as they go on the wire. */
+export interface Outgoing {
+  envelope: Envelope;
+  /** Size of `open()`'s bytes. */
+  size: number;
+  /**
+   * The bytes to send, from `offset`. Sealed: the CMS DER (`envelope.seal` = node); the same bytes at every call within
+   * one attempt. Unsealed: the entity itself.
+   */
+  open(offset?: number): Readable;
+  /** Tells how far the transfer is, for the owner's progress display. */
+  progress(sentBytes: number): void;
+}
+
+/** What an endpoint gets from the node it is plugged into. */
+export interface EndpointPort {
+  peerTls: PeerTls;
+  inbox: Inbox;
+  outbox: Outbox;
+  store: Store;
+  log: Log;
+  clock: () => Date;
+  /** An admitted peer connected for this protocol: the node routes it here. */
+  onPeer(protocol: Protocol, accept: (connection: PeerConnection) => void): void;
+}
+
+/** A protocol, plugged into the node. */
+export interface Endpoint {
+  readonly protocol: Protocol;
+  start(port: EndpointPort): Promise<void>;
+  /** Hands one thing to the peer. Throws SuiteError; `temporary` decides whether the outbox tries again. */
+  deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void>;
+  /** Stop accepting, drain, close. */
+  stop(): Promise<void>;
+}
