@@ -1,0 +1,38 @@
+/** From `notBefore` to `notAfter`, both included. */
+export interface Window {
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+}
+
+/** Content of a UTCTime, `YYMMDDHHMMSSZ`: the only form of RFC 5280 §4.1.2.5.1. Undefined if it is no time. */
+export function parseUtcTime(text: string): Date | undefined {
+  if (!/^\d{12}Z$/.test(text)) return undefined;
+  const year = Number(text.slice(0, 2));
+  return dateOf(year + (year >= 50 ? 1900 : 2000), text.slice(2));
+}
+
+/** Content of a GeneralizedTime, `YYYYMMDDHHMMSSZ`: the only form of RFC 5280 §4.1.2.5.2. Undefined if it is no time. */
+export function parseGeneralizedTime(text: string): Date | undefined {
+  if (!/^\d{14}Z$/.test(text)) return undefined;
+  return dateOf(Number(text.slice(0, 4)), text.slice(4));
+}
+
+/** The form that RFC 5280 §4.1.2.5 demands for this year. */
+export function formatTime(date: Date): { text: string; generalized: boolean } {
+  const text = `${date.toISOString().replace(/\.\d+Z$|[-:T]/g, "")}Z`;
+  const year = date.getUTCFullYear();
+  return year >= 1950 && year < 2050 ? { text: text.slice(2), generalized: false } : { text, generalized: true };
+}
+
+/** `rest` is MMDDHHMMSS. */
+function dateOf(year: number, rest: string): Date | undefined {
+  const [month = 0, day = 0, hour = 0, minute = 0, second = 0] = [0, 2, 4, 6, 8].map((i) =>
+    Number(rest.slice(i, i + 2)),
+  );
+  if (month < 1 || hour > 23 || minute > 59 || second > 59) return undefined;
+  const date = new Date(0);
+  date.setUTCFullYear(year, month - 1, day);
+  date.setUTCHours(hour, minute, second);
+  // 31 April has become 1 May.
+  return date.getUTCMonth() === month - 1 && date.getUTCDate() === day ? date : undefined;
+}
