@@ -1,0 +1,42 @@
+import { asSuiteError, type SuiteError } from "../pki/suite-error.ts";
+import type { ErrorCode, Reply } from "./messages.ts";
+
+/** Failure → the protocol's error, total. A more exact code may stand in `details.code`. */
+export function errorReply(thrown: unknown): Reply & { type: "err" } {
+  const error = asSuiteError(thrown);
+  const exact = error.details["code"];
+  const retry = error.details["retrySeconds"];
+  const code = typeof exact === "string" && EXACT.has(exact) ? (exact as ErrorCode) : codeOf(error);
+  return { type: "err", code, text: error.code === "internal" ? "internal error" : error.message, ...(typeof retry === "number" ? { retry } : {}) };
+}
+
+/** Errors after which the connection ends: what follows could not be trusted to be framed. */
+export function closes(code: ErrorCode): boolean {
+  return code === "bad-frame" || code === "bad-xml" || code === "version" || code === "tls-required";
+}
+
+const EXACT = new Set<string>(["bad-frame", "bad-xml", "version", "bad-csr", "weak-key", "key-in-use", "policy", "too-large"]);
+
+function codeOf(error: SuiteError): ErrorCode {
+  switch (error.code) {
+    case "auth-failed":
+      return "auth-failed";
+    case "forbidden":
+      return "forbidden";
+    case "not-found":
+    case "unknown-recipient":
+      return "not-found";
+    case "syntax":
+    case "certificate-malformed":
+      return "bad-csr";
+    case "limit-exceeded":
+      return "policy";
+    case "conflict":
+      return "stale";
+    case "busy":
+    case "store-failed":
+      return "busy";
+    default:
+      return "internal";
+  }
+}

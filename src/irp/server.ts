@@ -1,0 +1,187 @@
+import { type LocalListener } from "../peertls-core/loopback.ts";
+import { listenService, type ServiceCaller, type ServiceSocket, type ServiceTls, upgradeServiceServer } from "../peertls-core/service.ts";
+import type { PeerAddress } from "../peertls-core/connection.ts";
+import { identityDomain } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import { FrameReader, frame, MAX_FRAME_AFTER } from "./frame.ts";
+import { type Reply, type Request, readRequest, writeReply } from "./messages.ts";
+import type { Accounts, Applicant, Issued, Registration } from "./registration.ts";
+import { closes, errorReply } from "./reply.ts";
+import { MAX_AUTH_FAILURES, MAX_PLAIN_FRAMES, ruling, SECONDS, type SessionState } from "./session.ts";
+
+export interface IrpServerOptions {
+  at: PeerAddress;
+  domain: string;
+  tls: ServiceTls;
+  accounts: Accounts;
+  registration: Registration;
+  log: Log;
+}
+
+/** Serves enrolment on its port: frames in clear up to `starttls`, then TLS 1.3 (irp.md §2.2). */
+export function serveIrp(o: IrpServerOptions): Promise<LocalListener> {
+  return listenService(o.at, (socket) => {
+    serveSocket(socket, o).catch((error: unknown) => {
+      o.log.debug({ error: asSuiteError(error), address: socket.remoteAddress }, "enrolment session ended");
+      socket.destroy();
+    });
+  });
+}
+
+async function serveSocket(socket: ServiceSocket, o: IrpServerOptions): Promise<void> {
+  const plain = new Session(socket, "plain", undefined, o);
+  const outcome = await plain.run();
+  if (outcome !== "starttls") return;
+  const { stream, caller } = await upgradeServiceServer(socket, o.tls);
+  await new Session(stream, "tls", caller, o).run();
+}
+
+/** One half of a connection: in clear, or inside TLS. Requests are answered in order, one after the other. */
+class Session {
+  readonly #socket: ServiceSocket;
+  readonly #caller: ServiceCaller | undefined;
+  readonly #o: IrpServerOptions;
+  readonly #reader = new FrameReader();
+  #state: SessionState;
+  #applicant: Applicant | undefined;
+  #lastId = 0;
+  #frames = 0;
+  #failures = 0;
+
+  constructor(socket: ServiceSocket, state: SessionState, caller: ServiceCaller | undefined, o: IrpServerOptions) {
+    this.#socket = socket;
+    this.#state = state;
+    this.#caller = caller;
+    this.#o = o;
+  }
+
+  /** @returns `starttls` when `proceed` has been said and TLS is next */
+  run(): Promise<"starttls" | "closed"> {
+    return new Promise((resolve) => {
+      let timer = this.#timer();
+      let queue = Promise.resolve();
+      const finish = (outcome: "starttls" | "closed") => {
+        clearTimeout(timer);
+        this.#socket.off("data", take);
+        if (outcome === "starttls") this.#socket.pause();
+        else this.#socket.end();
+        resolve(outcome);
+      };
+      const answer = async (bytes: Buffer) => {
+        const reply = await this.#answer(bytes);
+        this.#socket.write(frame(writeReply(this.#lastId, reply)));
+        clearTimeout(timer);
+        timer = this.#timer();
+        if (reply.type === "proceed") {
+          // Bytes that came behind `starttls` in clear must not be taken for something said inside TLS.
+          if (this.#reader.midFrame) this.#socket.destroy();
+          else finish("starttls");
+        } else if (reply.type === "err" && (closes(reply.code) || this.#failures >= MAX_AUTH_FAILURES)) finish("closed");
+      };
+      const take = (chunk: Buffer) => {
+        try {
+          const frames = this.#reader.push(chunk);
+          if (frames.length > MAX_IN_FLIGHT) throw new SuiteError("busy", "too many requests at once", { fault: "peer" });
+          for (const bytes of frames) queue = queue.then(() => answer(bytes)).catch(() => finish("closed"));
+          if (this.#state === "plain" && frames.length > 1) this.#socket.destroy();
+        } catch (error) {
+          this.#socket.write(frame(writeReply(this.#lastId, errorReply(error))));
+          finish("closed");
+        }
+      };
+      this.#socket.on("data", take);
+      this.#socket.once("close", () => finish("closed"));
+      this.#socket.resume();
+    });
+  }
+
+  async #answer(bytes: Buffer): Promise<Reply> {
+    try {
+      const { id, request } = readRequest(bytes);
+      if (id <= this.#lastId) throw new SuiteError("syntax", "ids have to rise", { fault: "peer", details: { code: "bad-frame" } });
+      this.#lastId = id;
+      this.#frames += 1;
+      const ruled = ruling(this.#state, request.type);
+      if (!ruled.allowed) return { type: "err", code: ruled.code, text: "not now" };
+      if (this.#state === "plain" && this.#frames > MAX_PLAIN_FRAMES) return { type: "err", code: "tls-required", text: "not in clear" };
+      return await this.#handle(request);
+    } catch (error) {
+      const reply = errorReply(error);
+      if (reply.code === "auth-failed") this.#failures += 1;
+      if (reply.code === "internal") this.#o.log.error({ error: asSuiteError(error) }, "an enrolment request failed");
+      return reply;
+    }
+  }
+
+  async #handle(request: Request): Promise<Reply> {
+    const { registration } = this.#o;
+    switch (request.type) {
+      case "hello": {
+        if (request.domain !== this.#o.domain) throw new SuiteError("not-found", "this server is for another domain", { fault: "peer" });
+        const offers = this.#state === "plain" ? { tls: "required" as const } : { auth: "upa sca" };
+        return { type: "hello", domain: this.#o.domain, versions: "1", ...offers };
+      }
+      case "starttls":
+        return { type: "proceed" };
+      case "cacerts":
+        return { type: "cacerts", certificates: registration.chain.map((one) => Buffer.from(one.der)) };
+      case "auth":
+        return this.#authenticate(request);
+      case "csr":
+        return certReply(await registration.enrol(this.#ready(), request.kind, request.der, request.label));
+      case "renew":
+        return certReply(await registration.renew(this.#ready(), request.kind, request.mode, request.der));
+    }
+  }
+
+  /** Authenticating again changes the caller. */
+  async #authenticate(request: Request & { type: "auth" }): Promise<Reply> {
+    this.#applicant = undefined;
+    this.#state = "tls";
+    this.#applicant = request.method === "sca" ? await this.#bySca() : await this.#byUpa(request);
+    this.#state = "ready";
+    this.#reader.limit = MAX_FRAME_AFTER;
+    const { identity, uuid } = this.#applicant.account;
+    return { type: "ok", identity, uuid, roles: "" };
+  }
+
+  async #bySca(): Promise<Applicant> {
+    const certificate = this.#caller?.certificate;
+    const named = certificate?.identities.find((one) => identityDomain(one.identity) === this.#o.domain);
+    const account = named === undefined ? undefined : await this.#o.accounts.find(named.identity);
+    if (certificate === undefined || account === undefined) throw new SuiteError("auth-failed", "the certificate names nobody here", { fault: "peer" });
+    return { account, by: { method: "certificate", certificate: certificate.certificate } };
+  }
+
+  async #byUpa(request: Request & { type: "auth"; method: "upa" }): Promise<Applicant> {
+    const { user, secret } = request;
+    if ("code" in secret) {
+      return { account: await this.#o.accounts.authenticateCode(user, secret.code), by: { method: "code", code: secret.code } };
+    }
+    return { account: await this.#o.accounts.authenticatePassword(user, secret.password), by: { method: "password" } };
+  }
+
+  #ready(): Applicant {
+    if (this.#applicant === undefined) throw new SuiteError("auth-failed", "not authenticated", { fault: "peer" });
+    return this.#applicant;
+  }
+
+  #timer(): NodeJS.Timeout {
+    return setTimeout(() => this.#socket.destroy(), SECONDS[this.#state] * 1000);
+  }
+}
+
+const MAX_IN_FLIGHT = 16;
+
+function certReply(issued: Issued): Reply {
+  const [leaf] = issued.certificates;
+  return {
+    type: "cert",
+    kind: issued.kind,
+    serial: issued.serial,
+    notAfter: Math.floor((leaf?.validity.notAfter.getTime() ?? 0) / 1000),
+    renewAfter: Math.floor(issued.renewAfter.getTime() / 1000),
+    certificates: issued.certificates.map((one) => Buffer.from(one.der)),
+  };
+}

@@ -1,0 +1,124 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
+import { trustSchema } from "../peertls-core/policy-schema.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+
+const port = z.number().int().min(0).max(65_535);
+const host = z.string().min(2).describe("IP address, without brackets");
+const anchorFile = z.string().min(1).describe("PEM file with the root certificate, relative to this file");
+
+const peer = z.strictObject({
+  identity: z.string().describe("user@domain, as enrolled"),
+  name: z.string().min(1).describe("full name, as others see it"),
+  listen: z
+    .strictObject({ host: host.default("::"), port: port.default(4605) })
+    .default({ host: "::", port: 4605 })
+    .describe("the one peer port"),
+  announce: z
+    .strictObject({
+      addresses: z.array(host).default([]).describe("announced as they stand; empty: this machine's global addresses"),
+      allowNonGlobal: z.boolean().default(false).describe("also loopback and private addresses: for one machine or one house"),
+    })
+    .default({ addresses: [], allowNonGlobal: false }),
+  directory: z
+    .strictObject({ host, port: port.default(4606), irpPort: port.default(4604), anchor: anchorFile })
+    .describe("the server of the own domain"),
+  local: z
+    .strictObject({
+      host: host.default("127.0.0.1").describe("where the owner's own programs connect"),
+      smtpsPort: port.default(1465).describe("mail submission, TLS"),
+      submissionPort: port.default(1587).describe("mail submission, STARTTLS"),
+      ftpPort: port.default(2121).describe("FTP with AUTH TLS"),
+      sipPort: port.default(5062).describe("SIP over UDP and TCP"),
+      sipsPort: port.default(5063).describe("SIP over TLS"),
+    })
+    .default({ host: "127.0.0.1", smtpsPort: 1465, submissionPort: 1587, ftpPort: 2121, sipPort: 5062, sipsPort: 5063 }),
+  outbox: z
+    .strictObject({
+      retrySeconds: z.array(z.number().nonnegative()).min(1).default([0, 15, 60, 300, 900, 1800, 3600]).describe("wait before each attempt; the last one repeats"),
+      lifetimeSeconds: z.number().int().min(60).max(2_592_000).default(432_000).describe("an item not delivered by then has failed"),
+    })
+    .default({ retrySeconds: [0, 15, 60, 300, 900, 1800, 3600], lifetimeSeconds: 432_000 }),
+});
+
+const domain = z.strictObject({
+  name: z.string().min(1).describe("the Internet domain"),
+  host: host.default("::"),
+  sixidPort: port.default(4606),
+  irpPort: port.default(4604),
+  domains: z
+    .array(z.strictObject({ domain: z.string().min(1), host, port: port.default(4606), anchor: anchorFile }))
+    .default([])
+    .describe("the other domains that this one knows"),
+});
+
+export const configSchema = z
+  .strictObject({
+    peer: peer.optional().describe("a person's node"),
+    domain: domain.optional().describe("directory, CA and enrolment of one domain"),
+    trust: trustSchema.default({ anchors: [], block: [], allow: [], rules: [], otherwise: "contacts", requests: { port: true } }),
+    log: z
+      .strictObject({ level: z.enum(["debug", "info", "warn", "error"]).default("info") })
+      .default({ level: "info" })
+      .describe("written to log/sixtalk.log"),
+  })
+  .refine((config) => config.peer !== undefined || config.domain !== undefined, { message: "a peer or a domain part is needed" });
+
+export type Config = z.infer<typeof configSchema>;
+export type PeerConfig = NonNullable<Config["peer"]>;
+export type DomainConfig = NonNullable<Config["domain"]>;
+
+/**
+ * Reads sixtalk.yaml. File names in it are relative to it and come back absolute.
+ * @throws SuiteError config-invalid; `details.problems` has one line for each problem, with file, line and column
+ */
+export function loadConfig(file: string): Config {
+  if (!existsSync(file)) throw new SuiteError("config-invalid", "there is no such file", { fault: "local", details: { problems: `${file}: there is no such file` } });
+  return parseConfig(readFileSync(file, "utf8"), file);
+}
+
+export function parseConfig(text: string, file: string): Config {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, strict: true, uniqueKeys: true });
+  const at = (offset: number | undefined) => {
+    const { line, col } = lines.linePos(offset ?? 0);
+    return `${file}:${line}:${col}`;
+  };
+  const broken = document.errors[0];
+  if (broken !== undefined) throw invalid([`${at(broken.pos[0])}: ${broken.message.split("\n")[0]}`]);
+  const result = configSchema.safeParse(document.toJS({ maxAliasCount: 0 }) ?? {});
+  if (!result.success) {
+    throw invalid(
+      result.error.issues.map((issue) => {
+        const path = issue.code === "unrecognized_keys" ? [...issue.path, issue.keys[0] ?? ""] : issue.path;
+        return `${at(positionOf(document, path as (string | number)[]))}: ${path.join(".") || "file"}: ${issue.message}`;
+      }),
+    );
+  }
+  return absolute(result.data, dirname(resolve(file)));
+}
+
+/** The nearest node of the file that a problem's path leads to. */
+function positionOf(document: ReturnType<typeof parseDocument>, path: readonly (string | number)[]): number | undefined {
+  for (let length = path.length; length >= 0; length--) {
+    const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
+    if (node?.range !== undefined) return node.range[0];
+  }
+  return undefined;
+}
+
+function absolute(config: Config, base: string): Config {
+  const fix = <T extends { anchor: string }>(one: T): T => ({ ...one, anchor: resolve(base, one.anchor) });
+  return {
+    ...config,
+    ...(config.peer === undefined ? {} : { peer: { ...config.peer, directory: fix(config.peer.directory) } }),
+    ...(config.domain === undefined ? {} : { domain: { ...config.domain, domains: config.domain.domains.map(fix) } }),
+    trust: { ...config.trust, anchors: config.trust.anchors.map((anchor) => ({ ...anchor, file: resolve(base, anchor.file) })) },
+  };
+}
+
+function invalid(problems: readonly string[]): SuiteError {
+  return new SuiteError("config-invalid", "the configuration is not valid", { fault: "local", details: { problems: problems.join("\n") } });
+}

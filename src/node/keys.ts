@@ -1,0 +1,105 @@
+import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Certificate, fingerprintOf, parseCertificate } from "../pki/certificate.ts";
+import { derToPem, pemToDer } from "../pki/pem.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { writeDurably } from "./files.ts";
+import type { Home } from "./home.ts";
+
+/** A private key and its certificate, issuer and root behind it. */
+export interface OwnKey {
+  privateKey: KeyObject;
+  certificate: Certificate;
+  /** Issuer first, without the root. */
+  chain: readonly Certificate[];
+  renewAfter: Date;
+}
+
+export interface OwnKeys {
+  auth: OwnKey;
+  /** Newest first; old ones stay for ever, since old mail is sealed to them. */
+  encryption: readonly OwnKey[];
+  uuid: string;
+}
+
+interface Enrolment {
+  uuid: string;
+  renewAfter: { auth: number; encryption: number };
+}
+
+/**
+ * Keys of a node, as files in `keys/`: auth.key, auth.pem, encryption-<n>.key, encryption-<n>.pem, enrolment.json. A key is durable
+ * before its certificate is asked for, so that an enrolment that is cut off goes on with the same keys.
+ */
+export class KeyFiles {
+  readonly #home: Home;
+
+  constructor(home: Home) {
+    this.#home = home;
+  }
+
+  /** The key for a CSR: the one that is there, or a new one, durable when this returns. */
+  keyFor(kind: "auth" | "encryption"): KeyObject {
+    const file = this.#file(this.#stem(kind), "key");
+    if (existsSync(file)) return createPrivateKey(readFileSync(file, "utf8"));
+    const { privateKey } =
+      kind === "auth" ? generateKeyPairSync("ec", { namedCurve: "prime256v1" }) : generateKeyPairSync("rsa", { modulusLength: 3072 });
+    writeDurably(file, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+    return privateKey;
+  }
+
+  /** @param certificates leaf first */
+  storeCertificate(kind: "auth" | "encryption", certificates: readonly Certificate[]): void {
+    const pem = certificates.map((one) => derToPem(one.der, "CERTIFICATE")).join("");
+    writeDurably(this.#file(this.#stem(kind), "pem"), pem, 0o644);
+  }
+
+  storeEnrolment(enrolment: { uuid: string; renewAfter: { auth: Date; encryption: Date } }): void {
+    const { uuid, renewAfter } = enrolment;
+    const value: Enrolment = { uuid, renewAfter: { auth: renewAfter.auth.getTime(), encryption: renewAfter.encryption.getTime() } };
+    writeDurably(join(this.#home.keys, "enrolment.json"), `${JSON.stringify(value, undefined, 2)}\n`);
+  }
+
+  get enrolled(): boolean {
+    return existsSync(join(this.#home.keys, "enrolment.json"));
+  }
+
+  /** @throws SuiteError config-invalid when something is missing or does not fit */
+  load(): OwnKeys {
+    if (!this.enrolled) throw new SuiteError("config-invalid", "this home is not enrolled yet", { fault: "local", details: { home: this.#home.directory } });
+    const enrolment = JSON.parse(readFileSync(join(this.#home.keys, "enrolment.json"), "utf8")) as Enrolment;
+    const numbers = this.#encryptionNumbers().sort((a, b) => b - a);
+    return {
+      uuid: enrolment.uuid,
+      auth: this.#read("auth", new Date(enrolment.renewAfter.auth)),
+      encryption: numbers.map((n) => this.#read(`encryption-${n}`, new Date(enrolment.renewAfter.encryption))),
+    };
+  }
+
+  #read(stem: string, renewAfter: Date): OwnKey {
+    try {
+      const privateKey = createPrivateKey(readFileSync(this.#file(stem, "key"), "utf8"));
+      const [certificate, ...chain] = pemToDer(readFileSync(this.#file(stem, "pem"), "utf8"), "CERTIFICATE").map((der) => parseCertificate(der));
+      if (certificate === undefined || certificate.fingerprint !== fingerprintOf(privateKey)) throw new Error("key and certificate do not belong together");
+      return { privateKey, certificate, chain, renewAfter };
+    } catch (cause) {
+      throw new SuiteError("config-invalid", "a key file cannot be used", { fault: "local", cause, details: { file: this.#file(stem, "pem") } });
+    }
+  }
+
+  #stem(kind: "auth" | "encryption"): string {
+    return kind === "auth" ? "auth" : `encryption-${Math.max(1, ...this.#encryptionNumbers())}`;
+  }
+
+  #encryptionNumbers(): number[] {
+    return readdirSync(this.#home.keys).flatMap((name) => {
+      const number = /^encryption-(\d+)\.key$/.exec(name)?.[1];
+      return number === undefined ? [] : [Number(number)];
+    });
+  }
+
+  #file(stem: string, kind: "key" | "pem"): string {
+    return join(this.#home.keys, `${stem}.${kind}`);
+  }
+}

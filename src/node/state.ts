@@ -1,0 +1,206 @@
+import { DatabaseSync } from "node:sqlite";
+import type { TrustEntry } from "../peertls-core/policy-schema.ts";
+import { type Identity, parseIdentity } from "../pki/identity.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import type { Pin, PinStore } from "../sixid/pins.ts";
+
+/** Somebody who asked to be admitted. */
+export interface PeerRequest {
+  from: Identity;
+  name: string;
+  text: string;
+  receivedAt: Date;
+  state: "pending" | "accepted" | "rejected" | "blocked";
+  fingerprint: string;
+  organisation?: string;
+  issuer: string;
+}
+
+export interface AppPassword {
+  id: string;
+  label: string;
+  /** SHA-256 of the password, hex; enough for 128 random bits. */
+  sha256: string;
+  /** HA1 of RFC 8760 for the user part and the realm, by SHA-256 and by MD5 for old programs. */
+  ha1Sha256: string;
+  ha1Md5: string;
+  createdAt: Date;
+}
+
+const SCHEMA = `
+  create table contacts (identity text primary key, name text not null, added_at integer not null) strict;
+  create table trust_entries (list text not null, entry text not null, added_at integer not null, primary key (list, entry)) strict;
+  create table pins (identity text primary key, pin text not null) strict;
+  create table requests (
+    from_identity text primary key, name text not null, text text not null, received_at integer not null, state text not null,
+    fingerprint text not null, organisation text, issuer text not null
+  ) strict;
+  create table sent_requests (to_identity text primary key, sent_at integer not null) strict;
+  create table app_passwords (
+    id text primary key, label text not null, sha256 text not null, ha1_sha256 text not null, ha1_md5 text not null, created_at integer not null
+  ) strict;
+  create table domain_anchors (domain text not null, der blob not null, primary key (domain, der)) strict;
+`;
+
+/** What a node remembers about people, beside what they sent: contacts, trust entries, pins, requests, app passwords. */
+export class State implements PinStore {
+  readonly #database: DatabaseSync;
+
+  /** @throws SuiteError store-failed */
+  constructor(path: string) {
+    this.#database = new DatabaseSync(path);
+    this.#database.exec("pragma journal_mode = wal; pragma synchronous = full; pragma busy_timeout = 5000");
+    const { user_version: version } = this.#database.prepare("pragma user_version").get() as { user_version: number };
+    if (version === 0) this.#database.exec(`begin; ${SCHEMA}; pragma user_version = 1; commit`);
+    else if (version !== 1) throw new SuiteError("store-failed", "the state was written by a newer version", { fault: "local", details: { version } });
+  }
+
+  contacts(): { identity: Identity; name: string }[] {
+    return this.#all<{ identity: string; name: string }>("select identity, name from contacts order by identity").map(({ identity, name }) => ({
+      identity: parseIdentity(identity),
+      name,
+    }));
+  }
+
+  /** @returns whether the contact is new */
+  addContact(identity: Identity, name: string, now: Date): boolean {
+    const sql = "insert into contacts (identity, name, added_at) values (?, ?, ?) on conflict do nothing";
+    return Number(this.#database.prepare(sql).run(identity, name, now.getTime()).changes) === 1;
+  }
+
+  removeContact(identity: Identity): boolean {
+    return Number(this.#database.prepare("delete from contacts where identity = ?").run(identity).changes) === 1;
+  }
+
+  trustEntries(list: "allow" | "block" | "rules"): TrustEntry[] {
+    return this.#all<{ entry: string }>("select entry from trust_entries where list = ? order by added_at", list).map(
+      ({ entry }) => JSON.parse(entry) as TrustEntry,
+    );
+  }
+
+  addTrustEntry(list: "allow" | "block" | "rules", entry: TrustEntry, now: Date): void {
+    const sql = "insert into trust_entries (list, entry, added_at) values (?, ?, ?) on conflict do nothing";
+    this.#database.prepare(sql).run(list, JSON.stringify(entry), now.getTime());
+  }
+
+  removeTrustEntry(list: "allow" | "block" | "rules", entry: TrustEntry): boolean {
+    return Number(this.#database.prepare("delete from trust_entries where list = ? and entry = ?").run(list, JSON.stringify(entry)).changes) > 0;
+  }
+
+  find(identity: Identity): Pin | undefined {
+    const row = this.#all<{ pin: string }>("select pin from pins where identity = ?", identity)[0];
+    return row === undefined ? undefined : (JSON.parse(row.pin) as Pin);
+  }
+
+  put(identity: Identity, pin: Pin): void {
+    const sql = "insert into pins (identity, pin) values (?, ?) on conflict (identity) do update set pin = excluded.pin";
+    this.#database.prepare(sql).run(identity, JSON.stringify(pin));
+  }
+
+  requests(): PeerRequest[] {
+    return this.#all<RequestRow>("select * from requests order by received_at").map((row) => ({
+      from: parseIdentity(row.from_identity),
+      name: row.name,
+      text: row.text,
+      receivedAt: new Date(row.received_at),
+      state: row.state,
+      fingerprint: row.fingerprint,
+      issuer: row.issuer,
+      ...(row.organisation === null ? {} : { organisation: row.organisation }),
+    }));
+  }
+
+  /** A person has one request at a time; a newer one replaces a pending one, never a decision. @returns whether it is new */
+  addRequest(request: PeerRequest): boolean {
+    const sql = `insert into requests (from_identity, name, text, received_at, state, fingerprint, organisation, issuer)
+      values (?, ?, ?, ?, 'pending', ?, ?, ?) on conflict (from_identity) do update
+      set name = excluded.name, text = excluded.text, received_at = excluded.received_at, fingerprint = excluded.fingerprint,
+          organisation = excluded.organisation, issuer = excluded.issuer
+      where requests.state = 'pending'`;
+    const known = this.#all("select 1 from requests where from_identity = ?", request.from).length > 0;
+    const { from, name, text, receivedAt, fingerprint, organisation, issuer } = request;
+    this.#database.prepare(sql).run(from, name, text, receivedAt.getTime(), fingerprint, organisation ?? null, issuer);
+    return !known;
+  }
+
+  /** @returns false if nobody of that name asked */
+  decideRequest(from: Identity, state: PeerRequest["state"]): boolean {
+    return Number(this.#database.prepare("update requests set state = ? where from_identity = ?").run(state, from).changes) === 1;
+  }
+
+  requestSentAt(to: Identity): Date | undefined {
+    const row = this.#all<{ sent_at: number }>("select sent_at from sent_requests where to_identity = ?", to)[0];
+    return row === undefined ? undefined : new Date(row.sent_at);
+  }
+
+  noteRequestSent(to: Identity, at: Date): void {
+    const sql = "insert into sent_requests (to_identity, sent_at) values (?, ?) on conflict (to_identity) do update set sent_at = excluded.sent_at";
+    this.#database.prepare(sql).run(to, at.getTime());
+  }
+
+  appPasswords(): AppPassword[] {
+    return this.#all<AppPasswordRow>("select * from app_passwords order by created_at").map((row) => ({
+      id: row.id,
+      label: row.label,
+      sha256: row.sha256,
+      ha1Sha256: row.ha1_sha256,
+      ha1Md5: row.ha1_md5,
+      createdAt: new Date(row.created_at),
+    }));
+  }
+
+  addAppPassword(password: AppPassword): void {
+    const { id, label, sha256, ha1Sha256, ha1Md5, createdAt } = password;
+    const sql = "insert into app_passwords (id, label, sha256, ha1_sha256, ha1_md5, created_at) values (?, ?, ?, ?, ?, ?)";
+    this.#database.prepare(sql).run(id, label, sha256, ha1Sha256, ha1Md5, createdAt.getTime());
+  }
+
+  removeAppPassword(id: string): boolean {
+    return Number(this.#database.prepare("delete from app_passwords where id = ?").run(id).changes) === 1;
+  }
+
+  /** Anchors of other domains as the own directory last told them, so that a start without it knows them. */
+  domainAnchors(): { domain: string; der: Uint8Array }[] {
+    return this.#all<{ domain: string; der: Uint8Array }>("select domain, der from domain_anchors order by domain");
+  }
+
+  setDomainAnchors(anchors: readonly { domain: string; der: Uint8Array }[]): void {
+    this.#database.exec("begin immediate");
+    try {
+      this.#database.exec("delete from domain_anchors");
+      for (const { domain, der } of anchors) this.#database.prepare("insert or ignore into domain_anchors values (?, ?)").run(domain, der);
+      this.#database.exec("commit");
+    } catch (error) {
+      this.#database.exec("rollback");
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #all<T>(sql: string, ...values: (string | number)[]): T[] {
+    return this.#database.prepare(sql).all(...values) as T[];
+  }
+}
+
+interface RequestRow {
+  from_identity: string;
+  name: string;
+  text: string;
+  received_at: number;
+  state: PeerRequest["state"];
+  fingerprint: string;
+  organisation: string | null;
+  issuer: string;
+}
+
+interface AppPasswordRow {
+  id: string;
+  label: string;
+  sha256: string;
+  ha1_sha256: string;
+  ha1_md5: string;
+  created_at: number;
+}

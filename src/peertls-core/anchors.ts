@@ -1,0 +1,51 @@
+import type { Certificate } from "../pki/certificate.ts";
+import { type PathResult, validatePath } from "../pki/path.ts";
+import type { PolicyAnchor } from "./policy.ts";
+
+const MAX_PATHS = 10_000;
+const MAX_POOL = 1_000;
+
+/**
+ * Paths from leaves to the anchors in force. A path that was good is remembered by its leaf: the next time two
+ * comparisons with its window suffice, and a resumed session, whose chain TLS does not show again, still has one.
+ */
+export class Paths {
+  readonly #paths = new Map<string, PathResult & { ok: true }>();
+  readonly #pool = new Map<string, Certificate>();
+  #anchors: readonly PolicyAnchor[] = [];
+
+  /** Called when the anchors change: what was proven with the old ones proves nothing now. */
+  use(anchors: readonly PolicyAnchor[]): void {
+    this.#anchors = anchors;
+    this.#paths.clear();
+  }
+
+  /** Keeps CA certificates that a record or a peer with a good path showed, for peers that do not send them. */
+  pool(certificates: readonly Certificate[]): void {
+    for (const certificate of certificates) {
+      if (certificate.basicConstraints?.ca !== true) continue;
+      this.#pool.delete(certificate.sha256);
+      this.#pool.set(certificate.sha256, certificate);
+      const oldest = this.#pool.keys().next();
+      if (this.#pool.size > MAX_POOL && !oldest.done) this.#pool.delete(oldest.value);
+    }
+  }
+
+  /** @param sent what the peer showed beside its leaf, in any order */
+  find(leaf: Certificate, sent: readonly Certificate[], time: Date): PathResult {
+    const known = this.#paths.get(leaf.sha256);
+    if (known !== undefined && time >= known.window.notBefore && time <= known.window.notAfter) {
+      this.#paths.delete(leaf.sha256); // least recently used is dropped first
+      this.#paths.set(leaf.sha256, known);
+      return known;
+    }
+    const result = validatePath({ leaf, candidates: [...sent, ...this.#pool.values()], anchors: this.#anchors, time, purpose: "peer" });
+    if (result.ok) {
+      this.#paths.set(leaf.sha256, result);
+      const oldest = this.#paths.keys().next();
+      if (this.#paths.size > MAX_PATHS && !oldest.done) this.#paths.delete(oldest.value);
+      this.pool(result.path.slice(1));
+    }
+    return result;
+  }
+}

@@ -1,0 +1,473 @@
+import type { X509Certificate } from "node:crypto";
+import type { Socket } from "node:net";
+import { connect, type SecureContext, TLSSocket } from "node:tls";
+import { type Certificate, type Fingerprint, type PeerCertificate, parseCertificate, peerCertificate } from "../pki/certificate.ts";
+import type { Identity } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { GATE_KEY, type PeerAddress, PeerConnection, type Protocol } from "./connection.ts";
+import { type Credentials, peerSecureContext } from "./credentials.ts";
+import { type DropReason, HandshakeLimits, type LimitOptions } from "./limits.ts";
+import { peerFailure } from "./peer-failure.ts";
+import { RefusalSecret } from "./refusal.ts";
+import { Sessions } from "./sessions.ts";
+import type { Trust } from "./trust.ts";
+import { type Approach, alertOf, type DenialReason, type Verdict } from "./verdict.ts";
+
+/** The person we dial, the keys that the person's record lists, and CA certificates that the record carries. */
+export interface Expected {
+  identity: Identity;
+  fingerprints: readonly Fingerprint[];
+  intermediates?: readonly Certificate[];
+}
+
+/** Somebody whom the gate sent away. */
+export interface Denial {
+  at: Date;
+  direction: "in" | "out";
+  protocol: Protocol | "request" | undefined;
+  reason: DenialReason;
+  alert: number;
+  address: PeerAddress;
+  certificate?: PeerCertificate;
+}
+
+/** What a client asks for by ALPN, as the listener understands it. */
+export type Purpose =
+  | { kind: "protocol"; protocol: Protocol }
+  | { kind: "data"; control: PeerConnection; token?: string }
+  | { kind: "request" };
+
+export interface Door {
+  /** @returns the chosen ALPN name and what it means; undefined refuses with alert 120 inside the handshake */
+  choose(offered: readonly string[], serverName: string | undefined): { alpn: string; purpose: Purpose } | undefined;
+  /** What a client without ALPN means: classic ports imply their protocol, the peer port nothing. */
+  implied?: Purpose;
+  admitted(connection: PeerConnection, purpose: Purpose): void;
+  /** An admitted request of a stranger: never becomes a `PeerConnection`. */
+  request?(stream: TLSSocket, from: { certificate: PeerCertificate; identity: Identity; address: PeerAddress }): void;
+}
+
+export interface GateOptions {
+  credentials: Credentials;
+  trust: Trust;
+  limits: LimitOptions;
+  clock: () => Date;
+  /** Random bytes. */
+  random: (length: number) => Buffer;
+  log: Log;
+  onDenied?: (denial: Denial) => void;
+  onDropped?: (reason: DropReason | "handshake-timeout" | "tls-error") => void;
+}
+
+const MAX_SENT = 16;
+const REJUDGED_A_TICK = 500;
+
+interface Open {
+  approach: Approach;
+  connection: PeerConnection;
+  data: boolean;
+}
+
+/** The only way from a raw socket to a `PeerConnection`: accepted, dialled, full, resumed, control and data alike. */
+export class Gate {
+  readonly #options: GateOptions;
+  readonly #limits: HandshakeLimits;
+  readonly #sessions = new Sessions();
+  readonly #open = new Map<PeerConnection, Open>();
+  #credentials: Credentials;
+  #context: SecureContext;
+  /** Whether the self-test proved the alert records; else a refusal is a plain close. */
+  alerts = true;
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+    this.#limits = new HandshakeLimits(options.limits);
+    this.#credentials = options.credentials;
+    this.#context = peerSecureContext(options.credentials);
+    options.trust.onChange(() => this.#judgeAgain());
+  }
+
+  get credentials(): Credentials {
+    return this.#credentials;
+  }
+
+  /** New key or certificate: a new context, so that old tickets end too. */
+  useCredentials(credentials: Credentials): void {
+    this.#context = peerSecureContext(credentials);
+    this.#credentials = credentials;
+    this.#sessions.clear();
+  }
+
+  get connections(): readonly PeerConnection[] {
+    return [...this.#open.keys()];
+  }
+
+  /** Judges an accepted socket. Nothing is thrown: whoever may not come in is gone afterwards. */
+  accept(raw: Socket, door: Door): void {
+    const address = remoteOf(raw);
+    raw.on("error", () => undefined);
+    if (address === undefined) {
+      raw.destroy();
+      return;
+    }
+    const dropped = this.#limits.begin(address.host, performance.now());
+    if (dropped !== undefined) {
+      raw.resetAndDestroy();
+      this.#options.onDropped?.(dropped);
+      return;
+    }
+    raw.setNoDelay(true);
+    let purpose = door.implied;
+    let settled = false;
+    const settle = (admitted: boolean) => {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      this.#limits.end(address.host, admitted);
+    };
+    const socket = new TLSSocket(raw, {
+      isServer: true,
+      secureContext: this.#context,
+      requestCert: true,
+      rejectUnauthorized: true, // OpenSSL itself then refuses a missing certificate with 116; an untrusted one it passes on
+      ALPNCallback: ({ servername, protocols }: { servername: string; protocols: string[] }) => {
+        const chosen = door.choose(protocols, servername || undefined);
+        purpose = chosen?.purpose;
+        return chosen?.alpn;
+      },
+    });
+    const secret = new RefusalSecret(socket, "server");
+    // An absolute timer: the one of TLSSocket restarts with every byte that drips in.
+    const timer = setTimeout(() => {
+      this.#options.onDropped?.("handshake-timeout");
+      socket.destroy();
+    }, this.#options.limits.handshakeSeconds * 1000);
+    socket.on("error", (error) => {
+      if (settled) return;
+      this.#options.onDropped?.("tls-error");
+      this.#options.log.debug({ address, error: error.message }, "handshake of a peer failed");
+    });
+    socket.once("close", () => {
+      secret.forget();
+      settle(false);
+    });
+    socket.once("secure", () => {
+      const facts = this.#facts(socket, undefined);
+      const verdict = this.#verdict(facts, { direction: "in", purpose, address, resumed: socket.isSessionReused() });
+      if (!verdict.admit) {
+        this.#deny(raw, secret, verdict, { direction: "in", purpose, address, certificate: facts.certificate });
+        settle(false);
+        return;
+      }
+      secret.forget();
+      settle(true);
+      if (purpose?.kind === "request") {
+        door.request?.(socket, { certificate: verdict.approach.certificate, identity: verdict.identity, address });
+        return;
+      }
+      const connection = this.#admit(socket, verdict, purpose?.kind === "data", Promise.resolve());
+      door.admitted(connection, purpose as Purpose);
+    });
+  }
+
+  /**
+   * TLS as the client over a connected socket, judged before our certificate leaves.
+   * @returns an admitted connection; for `request` the bare stream
+   * @throws SuiteError identity-mismatch, refused-by-policy, certificate-invalid, handshake-failed, cancelled
+   */
+  connect(raw: Socket, o: ConnectOptions, signal: AbortSignal): Promise<{ connection?: PeerConnection; stream: TLSSocket }> {
+    return new Promise((resolve, reject) => {
+      const address = remoteOf(raw);
+      raw.on("error", () => undefined);
+      if (address === undefined) {
+        reject(new SuiteError("unreachable", "the peer closed before the handshake", { fault: "peer", temporary: true }));
+        return;
+      }
+      raw.setNoDelay(true);
+      const sessionKey = `${o.expected.fingerprints.join(",")}|${o.alpn}`;
+      const kept = o.serverName === undefined ? this.#sessions.take(sessionKey) : undefined;
+      const socket = connect({
+        socket: raw,
+        secureContext: this.#context,
+        rejectUnauthorized: false, // the gate decides below, from the certificate itself
+        checkServerIdentity: () => undefined,
+        host: o.expected.fingerprints[0] ?? "", // binds the session; no server name is sent (it would tell whom we call)
+        ALPNProtocols: [o.alpn],
+        ...(o.serverName === undefined ? {} : { servername: o.serverName }),
+        ...(kept === undefined ? {} : { session: kept.session }),
+      });
+      const secret = new RefusalSecret(socket, "client");
+      const purpose: Purpose = o.purpose;
+      let admitted = false;
+      const timer = setTimeout(() => socket.destroy(new Error("handshake timeout")), this.#options.limits.handshakeSeconds * 1000);
+      const abort = () => socket.destroy(new Error("aborted"));
+      signal.addEventListener("abort", abort, { once: true });
+      const confirmed = new Confirmation(socket);
+      let failure: SuiteError | undefined;
+      socket.on("error", (error) => {
+        const refusal = peerFailure(error, admitted, kept !== undefined && socket.isSessionReused());
+        failure ??= refusal;
+      });
+      socket.once("close", () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", abort);
+        secret.forget();
+        const cancelled = new SuiteError("cancelled", "the dial was given up", { fault: "local", temporary: true });
+        const why = signal.aborted && !admitted ? cancelled : (failure ?? peerFailure(undefined, admitted, false));
+        confirmed.fail(why);
+        reject(why); // without effect once resolved
+      });
+      socket.on("session", (session: Buffer) => {
+        if (!admitted) return;
+        confirmed.succeed(); // tickets come from a server that has admitted us
+        const facts = this.#open.get(connection as PeerConnection);
+        if (facts !== undefined) this.#sessions.put(sessionKey, { session, certificate: facts.approach.certificate });
+      });
+      let connection: PeerConnection | undefined;
+      socket.once("secureConnect", () => {
+        const resumed = socket.isSessionReused();
+        const facts = this.#facts(socket, resumed ? kept?.certificate : undefined);
+        this.#options.trust.paths.pool(o.expected.intermediates ?? []);
+        const verdict = this.#verdict(facts, { direction: "out", purpose, address, resumed, expected: o.expected });
+        if (!verdict.admit) {
+          failure = denied(verdict.reason);
+          this.#deny(raw, secret, verdict, { direction: "out", purpose, address, certificate: facts.certificate });
+          return;
+        }
+        if (socket.alpnProtocol !== o.alpn) {
+          failure = new SuiteError("handshake-failed", "the peer does not speak this protocol", { fault: "peer", temporary: true });
+          socket.destroy();
+          return;
+        }
+        clearTimeout(timer);
+        signal.removeEventListener("abort", abort);
+        secret.forget();
+        admitted = true;
+        if (purpose.kind === "request") {
+          resolve({ stream: socket });
+          return;
+        }
+        connection = this.#admit(socket, verdict, purpose.kind === "data", confirmed.promise);
+        resolve({ connection, stream: socket });
+      });
+    });
+  }
+
+  /** Who is there: from the handshake, or, where a resumed session shows no certificate, from the session we kept. */
+  #facts(socket: TLSSocket, kept: PeerCertificate | undefined): Facts {
+    if (kept !== undefined) return { certificate: kept, sent: [] };
+    const leaf = socket.getPeerX509Certificate();
+    if (leaf === undefined) return { failure: "no-certificate" };
+    try {
+      return { certificate: peerCertificate(parseCertificate(leaf.raw)), sent: sentWith(leaf) };
+    } catch {
+      return { failure: "certificate-malformed" };
+    }
+  }
+
+  #verdict(facts: Facts, how: How): Judged {
+    try {
+      if (facts.certificate === undefined) return { admit: false, reason: facts.failure ?? "no-certificate" };
+      const { certificate } = facts;
+      const time = this.#options.clock();
+      const path = this.#options.trust.paths.find(certificate.certificate, facts.sent ?? [], time);
+      const approach: Approach = {
+        direction: how.direction,
+        protocol: protocolOf(how.purpose) ?? "request",
+        certificate,
+        path,
+        address: how.address,
+        time,
+        resumed: how.resumed,
+        ...(how.expected === undefined ? {} : { expected: how.expected }),
+      };
+      const verdict = this.#options.trust.policy.judge(approach);
+      if (!verdict.admit) return verdict;
+      // A data channel belongs to one control connection: the same key, or it is not let in.
+      if (how.purpose?.kind === "data" && how.purpose.control.fingerprint !== certificate.fingerprint) {
+        return { admit: false, reason: "not-admitted" };
+      }
+      if (how.purpose === undefined) return { admit: false, reason: "protocol-unknown" };
+      if (how.direction === "in" && this.#tooMany(certificate.fingerprint, how.purpose)) return { admit: false, reason: "busy" };
+      return { ...verdict, approach };
+    } catch (error) {
+      this.#options.log.error({ error, address: how.address }, "the gate failed; the peer is refused");
+      return { admit: false, reason: "gate-failure" };
+    }
+  }
+
+  #tooMany(key: Fingerprint, purpose: Purpose): boolean {
+    const data = purpose.kind === "data";
+    let count = 0;
+    for (const open of this.#open.values()) {
+      if (open.connection.fingerprint === key && open.connection.direction === "in" && open.data === data) count += 1;
+    }
+    return count >= (data ? this.#options.limits.dataChannelsPerKey : this.#options.limits.connectionsPerKey);
+  }
+
+  #admit(socket: TLSSocket, verdict: Judged & { admit: true }, data: boolean, confirmed: Promise<void>): PeerConnection {
+    const { approach } = verdict;
+    const connection = new PeerConnection(GATE_KEY, {
+      id: this.#options.random(6).toString("hex"),
+      direction: approach.direction,
+      protocol: approach.protocol === "request" ? "sip" : approach.protocol,
+      certificate: approach.certificate,
+      identity: approach.expected?.identity ?? verdict.identity,
+      address: approach.address,
+      localAddress: { host: socket.localAddress ?? "", port: socket.localPort ?? 0 },
+      resumed: approach.resumed,
+      admittedBy: verdict.by.rule,
+      stream: socket,
+      confirmed,
+    });
+    // What is kept for judging again holds no chain: the path cache has it.
+    this.#open.set(connection, { approach, connection, data });
+    socket.once("close", () => this.#open.delete(connection));
+    this.#options.log.info(
+      {
+        conn: connection.id,
+        peer: connection.identity,
+        protocol: connection.protocol,
+        direction: connection.direction,
+        address: connection.address,
+        rule: verdict.by.rule,
+        entry: verdict.by.entry,
+        resumed: connection.resumed,
+      },
+      "peer admitted",
+    );
+    return connection;
+  }
+
+  #deny(raw: Socket, secret: RefusalSecret, verdict: Verdict & { admit: false }, how: DeniedHow): void {
+    const alert = alertOf(verdict.reason);
+    secret.refuse(raw, this.alerts ? alert : undefined);
+    const denial: Denial = {
+      at: this.#options.clock(),
+      direction: how.direction,
+      protocol: protocolOf(how.purpose),
+      reason: verdict.reason,
+      alert,
+      address: how.address,
+      ...(how.certificate === undefined ? {} : { certificate: how.certificate }),
+    };
+    this.#options.log.warn(
+      {
+        direction: denial.direction,
+        protocol: denial.protocol,
+        reason: denial.reason,
+        alert,
+        address: denial.address,
+        fingerprint: denial.certificate?.fingerprint,
+        claims: denial.certificate?.identities.map((one) => one.identity),
+        entry: verdict.entry,
+      },
+      "peer denied",
+    );
+    this.#options.onDenied?.(denial);
+  }
+
+  /** After a change of policy: whoever would not be let in now goes, some hundred a tick. */
+  #judgeAgain(): void {
+    const waiting = [...this.#open.values()];
+    const step = () => {
+      for (const open of waiting.splice(0, REJUDGED_A_TICK)) {
+        const time = this.#options.clock();
+        const { certificate } = open.approach;
+        const path = this.#options.trust.paths.find(certificate.certificate, [], time);
+        const verdict = this.#options.trust.policy.judge({ ...open.approach, path, time });
+        if (verdict.admit) continue;
+        this.#options.log.warn(
+          { conn: open.connection.id, peer: open.connection.identity, reason: verdict.reason },
+          "connection closed: the peer is not admitted any more",
+        );
+        open.connection.destroy();
+      }
+      if (waiting.length > 0) setImmediate(step);
+    };
+    step();
+  }
+}
+
+export interface ConnectOptions {
+  expected: Expected;
+  alpn: string;
+  purpose: Purpose;
+  /** Only for data channels: the token that routes them. */
+  serverName?: string;
+}
+
+interface Facts {
+  certificate?: PeerCertificate;
+  sent?: readonly Certificate[];
+  /** Set where there is no certificate. */
+  failure?: DenialReason;
+}
+
+interface How {
+  direction: "in" | "out";
+  purpose: Purpose | undefined;
+  address: PeerAddress;
+  resumed: boolean;
+  expected?: Expected;
+}
+
+type DeniedHow = Pick<How, "direction" | "purpose" | "address"> & { certificate: PeerCertificate | undefined };
+
+type Judged = (Verdict & { admit: false }) | (Verdict & { admit: true } & { approach: Approach });
+
+function protocolOf(purpose: Purpose | undefined): Protocol | "request" | undefined {
+  if (purpose === undefined) return undefined;
+  return purpose.kind === "protocol" ? purpose.protocol : purpose.kind === "data" ? "ftps" : "request";
+}
+
+function remoteOf(socket: Socket): PeerAddress | undefined {
+  if (socket.remoteAddress === undefined || socket.remotePort === undefined) return undefined;
+  return { host: socket.remoteAddress, port: socket.remotePort };
+}
+
+/** The certificates that came beside the leaf. @throws when there are too many */
+export function sentWith(leaf: X509Certificate): Certificate[] {
+  const sent: Certificate[] = [];
+  for (let next = leaf.issuerCertificate; next !== undefined; next = next.issuerCertificate) {
+    if (sent.length >= MAX_SENT - 1) throw new SuiteError("limit-exceeded", "too many certificates sent", { fault: "peer" });
+    sent.push(parseCertificate(next.raw));
+    if (next.raw.equals(next.issuerCertificate?.raw ?? new Uint8Array())) break;
+  }
+  return sent;
+}
+
+function denied(reason: DenialReason): SuiteError {
+  const details = { reason };
+  if (reason === "identity-mismatch" || reason === "key-not-published") {
+    return new SuiteError("identity-mismatch", "somebody else answers there", { fault: "peer", temporary: true, details });
+  }
+  if (reason === "blocked" || reason === "not-admitted") {
+    return new SuiteError("refused-by-policy", "our own policy refuses this peer", { fault: "local", details });
+  }
+  return new SuiteError("certificate-invalid", "the peer's certificate is not acceptable", { fault: "peer", temporary: true, details });
+}
+
+/** Settles when the peer's gate has shown its mind: by a ticket, by a first byte, or by closing. */
+class Confirmation {
+  readonly promise: Promise<void>;
+  readonly succeed: () => void;
+  readonly fail: (error: SuiteError) => void;
+
+  constructor(socket: TLSSocket) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    promise.catch(() => undefined);
+    this.promise = promise;
+    this.succeed = resolve;
+    this.fail = reject;
+    const push = socket.push;
+    socket.push = function first(this: TLSSocket, chunk: unknown, encoding?: BufferEncoding) {
+      if (chunk !== null) {
+        socket.push = push;
+        resolve();
+      }
+      return push.call(this, chunk, encoding);
+    };
+  }
+}

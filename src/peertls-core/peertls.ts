@@ -1,0 +1,256 @@
+import { createServer, type Server, type Socket } from "node:net";
+import { type Certificate, peerCertificate } from "../pki/certificate.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import type { PeerAddress, PeerConnection, Protocol } from "./connection.ts";
+import type { Credentials } from "./credentials.ts";
+import { race } from "./dial.ts";
+import { type Denial, type Door, type Expected, Gate, type GateOptions, type Purpose } from "./gate.ts";
+import { DEFAULT_LIMITS, type LimitOptions } from "./limits.ts";
+import type { TracedVerdict } from "./policy.ts";
+import { handRequest, REQUEST_ALPN, type RequestSink, takeRequest } from "./request-intake.ts";
+import type { Route } from "./routes.ts";
+import { type SelfTest, selfTest } from "./selftest.ts";
+
+const ALPN: Readonly<Record<Protocol, string>> = { sip: "sip/2", smtp: "smtp", ftps: "ftp" };
+const DATA_ALPN = "ftp-data";
+const DATA_SUFFIX = ".data";
+const TOKEN_SECONDS = 20;
+const TOKEN_TRIES = 3;
+const KEPT_DENIALS = 1_000;
+
+export interface PeerTlsOptions extends Omit<GateOptions, "limits" | "onDenied"> {
+  limits?: Partial<LimitOptions>;
+  /** Where requests of strangers go; without one `peertls-request/1` is not offered. */
+  requestSink?: RequestSink;
+  onDenied?: (denial: Denial) => void;
+}
+
+/** A data channel that the peer of a control connection is about to open. */
+export interface ExpectedData {
+  /** Rejects `cancelled` after 20 s, on `cancel()` and when the control connection ends. */
+  connection: Promise<PeerConnection>;
+  cancel(): void;
+}
+
+/** Starts the core: proves its own gate on loopback first. Nothing listens yet. */
+export async function makePeerTls(options: PeerTlsOptions): Promise<PeerTls> {
+  const proof = await selfTest(options.log);
+  return new PeerTls(options, proof);
+}
+
+/** What the rest of the program is handed: the only way to peers and from peers. */
+export class PeerTls {
+  readonly selfTest: SelfTest;
+  readonly #gate: Gate;
+  readonly #options: PeerTlsOptions;
+  readonly #accept = new Map<Protocol, (connection: PeerConnection) => void>();
+  readonly #data = new Map<string, Announced>();
+  readonly #connected = new Set<(connection: PeerConnection) => void>();
+  readonly #denials: Denial[] = [];
+  #server: Server | undefined;
+
+  constructor(options: PeerTlsOptions, proof: SelfTest) {
+    this.selfTest = proof;
+    this.#options = options;
+    this.#gate = new Gate({
+      ...options,
+      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      onDenied: (denial) => {
+        this.#denials.push(denial);
+        if (this.#denials.length > KEPT_DENIALS) this.#denials.shift();
+        options.onDenied?.(denial);
+      },
+    });
+    this.#gate.alerts = proof.denial === "alert";
+  }
+
+  /** The bound peer port; undefined before `listen`. */
+  get address(): PeerAddress | undefined {
+    const bound = this.#server?.address();
+    return bound === null || bound === undefined || typeof bound === "string" ? undefined : { host: bound.address, port: bound.port };
+  }
+
+  get connections(): readonly PeerConnection[] {
+    return this.#gate.connections;
+  }
+
+  /** The last 1,000, oldest first. */
+  get denials(): readonly Denial[] {
+    return this.#denials;
+  }
+
+  /** Who takes admitted peers of a protocol; a protocol without one is refused with alert 120. */
+  onPeer(protocol: Protocol, accept: (connection: PeerConnection) => void): void {
+    this.#accept.set(protocol, accept);
+  }
+
+  /** Told of every admitted control connection that a peer opened. */
+  onConnected(listener: (connection: PeerConnection) => void): void {
+    this.#connected.add(listener);
+  }
+
+  /** Opens the peer port. @throws SuiteError internal when the self-test failed; config-invalid when the port is taken */
+  async listen(at: PeerAddress): Promise<PeerAddress> {
+    if (!this.selfTest.mayListen) {
+      throw new SuiteError("internal", "the gate's self-test failed: the peer port stays closed", {
+        fault: "local",
+        details: { failed: this.selfTest.failed.join(", ") },
+      });
+    }
+    const server = createServer({ pauseOnConnect: false, noDelay: true }, (raw) => this.#gate.accept(raw, this.#door));
+    await listening(server, at);
+    this.#server = server;
+    const bound = this.address as PeerAddress;
+    this.#options.log.info({ address: bound }, "peer port open");
+    return bound;
+  }
+
+  /**
+   * Resolves when *our* gate admits the peer; `confirmed` of the connection tells that the peer's gate admits us.
+   * @throws SuiteError identity-mismatch, certificate-invalid, refused-by-policy, handshake-failed, unreachable, cancelled
+   */
+  dial(expected: Expected, protocol: Protocol, routes: readonly Route[], signal: AbortSignal): Promise<PeerConnection> {
+    return this.#dial(expected, routes, { alpn: ALPN[protocol], purpose: { kind: "protocol", protocol } }, signal);
+  }
+
+  /** Opens the data channel that the peer of `control` announced, on the route of `control` and to the same key. */
+  dialData(control: PeerConnection, token: string, signal: AbortSignal): Promise<PeerConnection> {
+    const expected = { identity: control.identity, fingerprints: [control.fingerprint] };
+    const route: Route = { kind: "direct", address: control.address };
+    const how = { alpn: DATA_ALPN, purpose: { kind: "data", control } as const, serverName: token + DATA_SUFFIX };
+    return this.#dial(expected, [route], how, signal);
+  }
+
+  /** Announces a data channel: the token routes it, the key of `control` admits it. Good for 20 s and one use. */
+  expectData(o: { control: PeerConnection; token: string }): ExpectedData {
+    const { promise, resolve, reject } = Promise.withResolvers<PeerConnection>();
+    promise.catch(() => undefined);
+    const end = () => {
+      clearTimeout(timer);
+      this.#data.delete(o.token);
+      o.control.stream.off("close", end);
+      reject(new SuiteError("cancelled", "the data channel was not opened", { fault: "peer", temporary: true }));
+    };
+    const timer = setTimeout(end, TOKEN_SECONDS * 1000);
+    o.control.stream.once("close", end);
+    this.#data.set(o.token, {
+      control: o.control,
+      tries: 0,
+      arrived: (connection) => {
+        resolve(connection);
+        end();
+      },
+      void: end,
+    });
+    return { connection: promise, cancel: end };
+  }
+
+  /** Asks a peer who refused us to be admitted. @throws as `dial`; refused-by-peer if it takes no requests */
+  async sendRequest(expected: Expected, routes: readonly Route[], request: string, signal: AbortSignal): Promise<"kept" | "later"> {
+    const stream = await race(
+      routes,
+      (raw, _route, until) =>
+        this.#gate.connect(raw, { expected, alpn: REQUEST_ALPN, purpose: { kind: "request" } }, until).then((one) => one.stream),
+      (late) => late.destroy(),
+      signal,
+    );
+    return handRequest(stream, request);
+  }
+
+  /** What the policy would say of a certificate, step by step, without a connection. */
+  explain(leaf: Certificate, sent: readonly Certificate[], protocol: Protocol): TracedVerdict {
+    const time = this.#options.clock();
+    const { trust } = this.#options;
+    const path = trust.paths.find(leaf, sent, time);
+    return trust.policy.explain({
+      direction: "in",
+      protocol,
+      certificate: peerCertificate(leaf),
+      path,
+      address: { host: "::", port: 0 },
+      time,
+      resumed: false,
+    });
+  }
+
+  useCredentials(credentials: Credentials): void {
+    this.#gate.useCredentials(credentials);
+  }
+
+  /** Stops accepting and ends what is open. Endpoints have drained theirs before. */
+  async close(): Promise<void> {
+    for (const announced of [...this.#data.values()]) announced.void();
+    const server = this.#server;
+    this.#server = undefined;
+    const closed = server === undefined ? undefined : new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const connection of this.#gate.connections) connection.destroy();
+    await closed;
+  }
+
+  #dial(expected: Expected, routes: readonly Route[], how: { alpn: string; purpose: Purpose; serverName?: string }, signal: AbortSignal) {
+    return race(
+      routes,
+      async (raw: Socket, _route, until) => (await this.#gate.connect(raw, { expected, ...how }, until)).connection as PeerConnection,
+      (late) => late.destroy(),
+      signal,
+    );
+  }
+
+  readonly #door: Door = {
+    choose: (offered, serverName) => {
+      if (offered.includes(DATA_ALPN)) {
+        const token = serverName?.endsWith(DATA_SUFFIX) ? serverName.slice(0, -DATA_SUFFIX.length) : undefined;
+        const announced = token === undefined ? undefined : this.#data.get(token);
+        if (announced === undefined) return undefined;
+        announced.tries += 1;
+        if (announced.tries > TOKEN_TRIES) return void announced.void();
+        return { alpn: DATA_ALPN, purpose: { kind: "data", control: announced.control, token: token as string } };
+      }
+      for (const alpn of offered) {
+        if (alpn === REQUEST_ALPN && this.#options.requestSink !== undefined) return { alpn, purpose: { kind: "request" } };
+        for (const [protocol, name] of Object.entries(ALPN) as [Protocol, string][]) {
+          if (name === alpn && this.#accept.has(protocol)) return { alpn, purpose: { kind: "protocol", protocol } };
+        }
+      }
+      return undefined;
+    },
+    admitted: (connection, purpose) => {
+      if (purpose.kind === "data") {
+        const announced = purpose.token === undefined ? undefined : this.#data.get(purpose.token);
+        if (announced === undefined) connection.destroy();
+        else announced.arrived(connection);
+        return;
+      }
+      for (const listener of this.#connected) listener(connection);
+      const accept = this.#accept.get(connection.protocol);
+      if (accept === undefined) connection.destroy();
+      else accept(connection);
+    },
+    request: (stream, from) => {
+      const sink = this.#options.requestSink;
+      if (sink === undefined) stream.destroy();
+      else takeRequest(stream, from, sink);
+    },
+  };
+}
+
+interface Announced {
+  control: PeerConnection;
+  tries: number;
+  arrived(connection: PeerConnection): void;
+  void(): void;
+}
+
+/** @throws SuiteError config-invalid when the address cannot be bound */
+export function listening(server: Server, at: PeerAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause) =>
+      reject(new SuiteError("config-invalid", "cannot listen there", { fault: "local", cause, details: { ...at } })),
+    );
+    server.listen({ host: at.host, port: at.port }, () => {
+      server.removeAllListeners("error");
+      server.on("error", () => undefined); // EMFILE on accept: the connection is lost, the listener is not
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,45 @@
+import { z } from "zod";
+
+const protocols = z.array(z.enum(["sip", "smtp", "ftps"])).min(1);
+
+/** Each one of these names whom an entry is about; exactly one is given. */
+const selector = z
+  .strictObject({
+    identity: z.string().optional(),
+    fingerprint: z.string().optional(),
+    issuer: z.string().optional(),
+    organisation: z.string().optional(),
+    domain: z.string().optional(),
+  })
+  .partial();
+
+function oneOf(...names: (keyof z.infer<typeof selector>)[]) {
+  return selector.extend({ protocols: protocols.optional() }).refine(
+    (entry) => Object.keys(entry).filter((key) => key !== "protocols").length === 1 && names.some((name) => entry[name] !== undefined),
+    { message: `exactly one of ${names.join(", ")} is needed` },
+  );
+}
+
+const anchor = z.strictObject({
+  name: z.string().min(1).describe("how rules and logs call this anchor"),
+  file: z.string().describe("PEM file with a CA certificate, or one end-entity certificate, which is then pinned"),
+  domains: z.array(z.string().min(1)).min(1).describe("whose identities it may vouch for; .x = below x; `any` must be said"),
+  organisations: z.array(z.string()).default([]).describe("organisation names it may vouch for"),
+  identitiesFrom: z
+    .array(z.enum(["rfc822Name", "smtpUtf8", "emailAddress", "uid", "sipUri"]))
+    .min(1)
+    .default(["rfc822Name", "smtpUtf8", "emailAddress", "uid", "sipUri"]),
+});
+
+/** The `trust:` part of sixtalk.yaml. */
+export const trustSchema = z.strictObject({
+  anchors: z.array(anchor).default([]),
+  block: z.array(oneOf("identity", "fingerprint", "issuer", "domain")).default([]),
+  allow: z.array(oneOf("identity", "fingerprint")).default([]),
+  rules: z.array(oneOf("issuer", "organisation", "domain")).default([]),
+  otherwise: z.enum(["deny", "contacts"]).default("contacts"),
+  requests: z.strictObject({ port: z.boolean().default(true) }).default({ port: true }),
+});
+
+export type TrustConfig = z.infer<typeof trustSchema>;
+export type TrustEntry = TrustConfig["block"][number];

@@ -1,0 +1,94 @@
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import type { OwnerAccess } from "../delivery/owner-access.ts";
+import type { SipHeader, SipRequest } from "./grammar.ts";
+import { parseAuthParameters } from "./headers.ts";
+
+const NONCE_SECONDS = 300;
+const WINDOW = 64;
+const MAX_NONCES = 1_000;
+
+export type DigestResult = { ok: true; app: string } | { ok: false; stale: boolean };
+
+/** HTTP digest for SIP with SHA-256, and with MD5 for old programs (RFC 3261 §22, RFC 8760). */
+export class Digest {
+  readonly #access: OwnerAccess;
+  readonly #key: Buffer;
+  readonly #clock: () => Date;
+  readonly #seen = new Map<string, { highest: number; bits: bigint }>();
+
+  /** @param key 32 random bytes, of this process */
+  constructor(access: OwnerAccess, key: Buffer, clock: () => Date) {
+    this.#access = access;
+    this.#key = key;
+    this.#clock = clock;
+  }
+
+  /** The challenges, strongest first. A nonce is good for 300 s and on its flow alone. */
+  challenge(flow: string, stale: boolean): SipHeader[] {
+    const nonce = this.#nonce(flow, Math.floor(this.#clock().getTime() / 1000));
+    return ["SHA-256", "MD5"].map((algorithm) => ({
+      name: "www-authenticate",
+      value: `Digest realm="${this.#access.realm}", qop="auth", nonce="${nonce}", algorithm=${algorithm}${stale ? ", stale=true" : ""}`,
+    }));
+  }
+
+  check(request: SipRequest, flow: string): DigestResult {
+    for (const header of request.headers) {
+      if (header.name !== "authorization" && header.name !== "proxy-authorization") continue;
+      const { scheme, parameters } = parseAuthParameters(header.value);
+      if (scheme !== "digest" || parameters.get("realm") !== this.#access.realm) continue;
+      return this.#judge(request.method, parameters, flow);
+    }
+    return { ok: false, stale: false };
+  }
+
+  #judge(method: string, given: ReadonlyMap<string, string>, flow: string): DigestResult {
+    const nonce = given.get("nonce") ?? "";
+    const issued = Number.parseInt(nonce.slice(0, 8), 16);
+    if (!Number.isFinite(issued) || !equal(nonce, this.#nonce(flow, issued))) return { ok: false, stale: nonce !== "" };
+    if (this.#clock().getTime() / 1000 - issued > NONCE_SECONDS) return { ok: false, stale: true };
+    const algorithm = (given.get("algorithm") ?? "MD5").toUpperCase();
+    if (algorithm !== "SHA-256" && algorithm !== "MD5") return { ok: false, stale: false };
+    const hash = (text: string) => createHash(algorithm === "MD5" ? "md5" : "sha256").update(text, "utf8").digest("hex");
+    const qop = given.get("qop");
+    const nc = given.get("nc") ?? "";
+    if (qop !== "auth" || !/^[0-9a-fA-F]{8}$/.test(nc)) return { ok: false, stale: false };
+    const ha2 = hash(`${method}:${given.get("uri") ?? ""}`);
+    const response = (given.get("response") ?? "").toLowerCase();
+    const app = this.#access
+      .ha1s(algorithm)
+      .find(({ ha1 }) => equal(response, hash(`${ha1}:${nonce}:${nc}:${given.get("cnonce") ?? ""}:auth:${ha2}`)));
+    if (app === undefined) return { ok: false, stale: false };
+    if (!this.#fresh(nonce, Number.parseInt(nc, 16))) return { ok: false, stale: true };
+    return { ok: true, app: app.id };
+  }
+
+  /** Each nonce count serves once; they may come out of order, up to 64 behind the highest. */
+  #fresh(nonce: string, nc: number): boolean {
+    const seen = this.#seen.get(nonce) ?? { highest: 0, bits: 0n };
+    if (nc > seen.highest) {
+      seen.bits = ((seen.bits << BigInt(Math.min(nc - seen.highest, WINDOW))) | 1n) & ((1n << BigInt(WINDOW)) - 1n);
+      seen.highest = nc;
+    } else {
+      const behind = seen.highest - nc;
+      if (behind >= WINDOW || (seen.bits >> BigInt(behind)) & 1n) return false;
+      seen.bits |= 1n << BigInt(behind);
+    }
+    this.#seen.delete(nonce);
+    this.#seen.set(nonce, seen);
+    const oldest = this.#seen.keys().next();
+    if (this.#seen.size > MAX_NONCES && !oldest.done) this.#seen.delete(oldest.value);
+    return true;
+  }
+
+  #nonce(flow: string, issued: number): string {
+    const time = issued.toString(16).padStart(8, "0");
+    return time + createHmac("sha256", this.#key).update(`${time}|${flow}`).digest("hex").slice(0, 32);
+  }
+}
+
+function equal(a: string, b: string): boolean {
+  const left = Buffer.from(a);
+  const right = Buffer.from(b);
+  return left.length === right.length && timingSafeEqual(left, right);
+}

@@ -1,0 +1,149 @@
+import type { Endpoint, EndpointPort, Outgoing } from "../delivery/endpoint.ts";
+import type { ItemId } from "../delivery/envelope.ts";
+import type { OwnerAccess } from "../delivery/owner-access.ts";
+import type { PeerConnection } from "../peertls-core/connection.ts";
+import { type LocalListener, type LocalTls, type LocalUdp, listenLocal, listenUdp } from "../peertls-core/loopback.ts";
+import type { Identity } from "../pki/identity.ts";
+import { asSuiteError } from "../pki/suite-error.ts";
+import type { PeerRecord } from "../sixid/directory.ts";
+import { sendMessage } from "./client.ts";
+import { instantMessage, storedText } from "./instant.ts";
+import { LocalSip } from "./local.ts";
+import { PeerFlow } from "./peer-flow.ts";
+import { servePeer } from "./server.ts";
+
+export interface SipSettings {
+  owner: Identity;
+  access: OwnerAccess;
+  /** Where the owner's SIP programs connect; port 0 lets the system choose. */
+  local: { host: string; sipPort: number; sipsPort: number; tls: LocalTls };
+  random: (length: number) => Buffer;
+}
+
+/** How long an answer to the owner's program waits for the peer's. */
+const ANSWER_MS = 1_500;
+
+/** Instant messages over SIP (RFC 3428): from node to node, and for the owner's own SIP programs. */
+export class SipEndpoint implements Endpoint {
+  readonly protocol = "sip";
+  readonly #settings: SipSettings;
+  readonly #flows = new Set<PeerFlow>();
+  readonly #stopping = new AbortController();
+  readonly #listeners: LocalListener[] = [];
+  #port: EndpointPort | undefined;
+  #local: LocalSip | undefined;
+  #showing: Promise<void> = Promise.resolve();
+
+  constructor(settings: SipSettings) {
+    this.#settings = settings;
+  }
+
+  /** The bound local ports. */
+  get addresses(): { sip: LocalListener["address"]; sips: LocalListener["address"] } | undefined {
+    const [tcp, tls] = this.#listeners;
+    return tcp === undefined || tls === undefined ? undefined : { sip: tcp.address, sips: tls.address };
+  }
+
+  async start(port: EndpointPort): Promise<void> {
+    this.#port = port;
+    port.onPeer("sip", (connection) => this.#adopt(connection));
+    const { access, local, random } = this.#settings;
+    this.#local = new LocalSip({
+      access,
+      clock: port.clock,
+      random,
+      log: port.log,
+      submit: (to, text) => this.#submit(to, text),
+      onRegistered: () => this.#showMissed(),
+    });
+    const sip = this.#local;
+    const tcp = await listenLocal({ host: local.host, port: local.sipPort }, (socket) => sip.acceptStream(socket, "TCP"));
+    this.#listeners.push(tcp);
+    this.#listeners.push(await listenLocal({ host: local.host, port: local.sipsPort, tls: local.tls }, (socket) => sip.acceptStream(socket, "TLS")));
+    const udp: LocalUdp = await listenUdp({ host: local.host, port: tcp.address.port }, (bytes, from) => sip.acceptDatagram(udp, bytes, from));
+    this.#listeners.push(udp);
+    port.store.onReceived("message", () => this.#showMissed());
+  }
+
+  /** Makes a text durable and sends it on its way. */
+  async send(to: readonly Identity[], text: string): Promise<ItemId> {
+    const port = this.#started();
+    const { owner, random } = this.#settings;
+    const messageId = random(12).toString("hex");
+    const first = to[0] ?? owner;
+    const message = instantMessage({ from: owner, to: first, text, id: messageId, now: port.clock() });
+    return port.outbox.accept({ kind: "message", from: owner, to, messageId, entity: message.bytes, seal: "none", title: message.title });
+  }
+
+  deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
+    const port = this.#started();
+    return sendMessage(
+      item,
+      to,
+      {
+        peerTls: port.peerTls,
+        flowTo: (fingerprint) => [...this.#flows].find((flow) => flow.alive && flow.connection.fingerprint === fingerprint),
+        adopt: (connection) => this.#adopt(connection),
+        token: () => this.#settings.random(12).toString("hex"),
+      },
+      signal,
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#local?.stop();
+    for (const listener of this.#listeners.splice(0)) await listener.close();
+    for (const flow of this.#flows) flow.connection.stream.end();
+    await this.#showing;
+  }
+
+  #adopt(connection: PeerConnection): PeerFlow {
+    const port = this.#started();
+    const options = {
+      owner: this.#settings.owner,
+      inbox: port.inbox,
+      log: port.log,
+      tag: () => this.#settings.random(8).toString("hex"),
+      signal: this.#stopping.signal,
+    };
+    const flow = new PeerFlow(connection, (request, from) => void servePeer(request, from, options), port.log);
+    this.#flows.add(flow);
+    connection.stream.once("close", () => this.#flows.delete(flow));
+    return flow;
+  }
+
+  async #submit(to: Identity, text: string): Promise<"delivered" | "accepted"> {
+    const port = this.#started();
+    const item = await this.send([to], text);
+    return (await port.outbox.settled(item, AbortSignal.timeout(ANSWER_MS))) === "delivered" ? "delivered" : "accepted";
+  }
+
+  /** One pass at a time: shows every registered program what it has not seen, oldest first, and notes how far it is. */
+  #showMissed(): void {
+    this.#showing = this.#showing.then(() => this.#show()).catch((error: unknown) => {
+      this.#port?.log.error({ error: asSuiteError(error) }, "showing messages to a local program failed");
+    });
+  }
+
+  async #show(): Promise<void> {
+    const { store } = this.#started();
+    const local = this.#local;
+    if (local === undefined || this.#stopping.signal.aborted) return;
+    for (const binding of local.bindings) {
+      const mark = `sip.shown.${binding.app}`;
+      for (const item of await store.receivedAfter("message", await store.mark(mark), MAX_MISSED)) {
+        const text = storedText(await store.bytes(item.opened));
+        if (!(await local.show(binding, item.peer, text, this.#stopping.signal))) break;
+        await store.setMark(mark, item.seq);
+      }
+    }
+  }
+
+  #started(): EndpointPort {
+    if (this.#port === undefined) throw new Error("the endpoint is not started");
+    return this.#port;
+  }
+}
+
+const MAX_MISSED = 500;

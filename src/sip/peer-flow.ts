@@ -1,0 +1,82 @@
+import type { PeerConnection } from "../peertls-core/connection.ts";
+import type { Log } from "../pki/log.ts";
+import { type Framed, type SipHeader, type SipRequest, type SipResponse, StreamFramer, value, values } from "./grammar.ts";
+import { hostPort } from "./local-flow.ts";
+import { responseTo, serialise } from "./message.ts";
+import { ClientTransactions, transactionKey } from "./transactions.ts";
+
+const PING = Buffer.from("\r\n\r\n");
+const PONG = Buffer.from("\r\n");
+const MESSAGE_MS = 10_000;
+
+/** One admitted connection that speaks SIP, whoever dialled it: requests and responses in both directions. */
+export class PeerFlow {
+  readonly connection: PeerConnection;
+  readonly #transactions = new ClientTransactions();
+  readonly #framer = new StreamFramer();
+  readonly #onRequest: (request: SipRequest, flow: PeerFlow) => void;
+  readonly #log: Log;
+  #partial: NodeJS.Timeout | undefined;
+
+  constructor(connection: PeerConnection, onRequest: (request: SipRequest, flow: PeerFlow) => void, log: Log) {
+    this.connection = connection;
+    this.#onRequest = onRequest;
+    this.#log = log;
+    connection.stream.on("error", () => undefined);
+    connection.stream.once("close", () => {
+      clearTimeout(this.#partial);
+      this.#transactions.stop();
+    });
+    connection.stream.on("data", (chunk: Buffer) => this.#take(chunk));
+  }
+
+  get alive(): boolean {
+    return !this.connection.stream.destroyed && this.connection.stream.writable;
+  }
+
+  get sentBy(): string {
+    return hostPort(this.connection.localAddress);
+  }
+
+  send(bytes: Buffer): void {
+    this.connection.stream.write(bytes);
+  }
+
+  /** The CRLF that answers it proves that the peer's gate admitted us (RFC 5626 §3.5.1). */
+  ping(): void {
+    this.send(PING);
+  }
+
+  /** @returns the final response; undefined when the flow ended or 32 s passed */
+  request(request: SipRequest, signal: AbortSignal): Promise<SipResponse | undefined> {
+    return this.#transactions.send(transactionKey(request, request.method), serialise(request), (bytes) => this.send(bytes), false, signal);
+  }
+
+  respond(request: Pick<SipRequest, "headers">, status: number, reason: string, toTag: string, extra: readonly SipHeader[] = []): void {
+    this.send(serialise(responseTo(request, status, reason, toTag, extra)));
+  }
+
+  #take(chunk: Buffer): void {
+    for (const framed of this.#framer.push(chunk)) this.#framed(framed);
+    clearTimeout(this.#partial);
+    // Slow loris: a message that has begun is complete in 10 s, or the stream is closed.
+    if (this.#framer.midMessage) this.#partial = setTimeout(() => this.connection.destroy(), MESSAGE_MS);
+  }
+
+  #framed(framed: Framed): void {
+    if (framed.kind === "ping") this.send(PONG);
+    else if (framed.kind === "refused") {
+      this.#log.warn({ conn: this.connection.id, status: framed.status, reason: framed.reason }, "a peer sent a malformed message");
+      if (value(framed.headers, "via") !== undefined) this.respond(framed, framed.status, framed.reason, "refused");
+      if (framed.fatal) this.connection.stream.end();
+    } else if (framed.message.kind === "request") this.#onRequest(framed.message, this);
+    else {
+      const response = framed.message;
+      if (values(response.headers, "via").length !== 1) return; // a response is ours if it has one Via: ours (§8.1.3.3)
+      const method = value(response.headers, "cseq")?.split(/[ \t]+/)[1] ?? "";
+      if (!this.#transactions.receive(transactionKey(response, method), response)) {
+        this.#log.debug({ conn: this.connection.id, status: response.status }, "stray response dropped");
+      }
+    }
+  }
+}

@@ -1,0 +1,217 @@
+import type { HttpsClient, HttpsResponse } from "../peertls-core/service.ts";
+import type { Certificate, Fingerprint } from "../pki/certificate.ts";
+import { parseCertificate } from "../pki/certificate.ts";
+import { type Identity, identityDomain } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import type { TrustAnchor } from "../pki/path.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { makeAddresses, makeIdentity, type OwnIdentity } from "./announce.ts";
+import type { DeviceAddress, Directory, PeerDevice, PeerRecord } from "./directory.ts";
+import { checkAddresses, checkContinuity, type Pin, type PinStore, type RecordEvent } from "./pins.ts";
+import { domainsReply, type RecordReply, recordReply } from "./records.ts";
+import { type RecordSigner, rejected } from "./signed.ts";
+import { addressesOf, type VerifiedAddresses, type VerifiedIdentity, verifyAddresses, verifyIdentity } from "./verify.ts";
+
+export interface DirectoryClientOptions {
+  /** Kept connections to the own domain's server; it asks the others. */
+  http: HttpsClient;
+  uuid: string;
+  signer: () => RecordSigner;
+  /** Anchors accepted for the identities of one domain. */
+  anchorsFor: (domain: string) => readonly TrustAnchor[];
+  pins: PinStore;
+  clock: () => Date;
+  log: Log;
+  onEvent: (event: RecordEvent) => void;
+}
+
+interface Cached {
+  record: PeerRecord;
+  until: number;
+}
+
+const MAX_CACHED = 10_000;
+
+/** A node's view of the directory: what it tells is verified here, and held against what it told before. */
+export class DirectoryClient implements Directory {
+  readonly #o: DirectoryClientOptions;
+  readonly #cache = new Map<Identity, Cached>();
+  #addressSeq = 0;
+
+  constructor(options: DirectoryClientOptions) {
+    this.#o = options;
+  }
+
+  /** @throws SuiteError unknown-recipient, directory-unavailable, record-rejected, record-rollback, record-fork */
+  async lookup(identity: Identity, options: { fresh?: boolean }, signal: AbortSignal): Promise<PeerRecord> {
+    const now = this.#o.clock().getTime();
+    const cached = this.#cache.get(identity);
+    if (cached !== undefined && cached.until > now && options.fresh !== true) return cached.record;
+    const pin = this.#o.pins.find(identity);
+    let response: HttpsResponse;
+    try {
+      response = await this.#ask("GET", `/v1/records/${encodeURIComponent(identity)}`, undefined, signal);
+    } catch (error) {
+      if (!(error instanceof SuiteError) || error.code !== "directory-unavailable" || pin === undefined) throw error;
+      return this.#accept(identity, pin.reply, pin, true); // the last verified record serves, and says that it is old
+    }
+    const reply = parse<RecordReply>(recordReply, response);
+    const record = await this.#accept(identity, reply, pin, false);
+    this.#cache.delete(identity);
+    this.#cache.set(identity, { record, until: now + reply.maxAge * 1000 });
+    const oldest = this.#cache.keys().next();
+    if (this.#cache.size > MAX_CACHED && !oldest.done) this.#cache.delete(oldest.value);
+    return record;
+  }
+
+  async publishAddresses(addresses: readonly DeviceAddress[], signal: AbortSignal): Promise<void> {
+    const now = this.#o.clock();
+    this.#addressSeq = Math.max(this.#addressSeq + 1, now.getTime());
+    const signer = this.#o.signer();
+    const jws = await makeAddresses(this.#o.uuid, addresses, this.#addressSeq, signer, now);
+    await this.#ask("PUT", `/v1/devices/${signer.certificate.fingerprint}/addresses`, jws, signal);
+  }
+
+  /** Publishes the durable part of the own record; a lost race is tried again upon the current object. */
+  async publishIdentity(own: OwnIdentity, signal: AbortSignal): Promise<void> {
+    for (let attempt = 0; attempt < PUBLISH_ATTEMPTS; attempt++) {
+      const current = await this.#currentOf(own.identity, signal);
+      const jws = await makeIdentity(own, current, this.#o.signer(), this.#o.clock());
+      const response = await this.#ask("PUT", "/v1/identity", jws, signal, [409]);
+      if (response.status !== 409) {
+        this.#cache.delete(own.identity);
+        return;
+      }
+    }
+    throw new SuiteError("busy", "the own record keeps changing in the directory", { fault: "service", temporary: true });
+  }
+
+  /** The domains that the own server knows, with their anchors. */
+  async domains(signal: AbortSignal): Promise<{ domain: string; anchors: Certificate[] }[]> {
+    const reply = parse<{ domains: { domain: string; anchors: string[] }[] }>(domainsReply, await this.#ask("GET", "/v1/domains", undefined, signal));
+    return reply.domains.map(({ domain, anchors }) => ({ domain, anchors: anchors.map((der) => parseCertificate(Buffer.from(der, "base64"))) }));
+  }
+
+  /** Agrees to a record whose keys have all changed. */
+  agree(identity: Identity): void {
+    const pin = this.#o.pins.find(identity);
+    if (pin !== undefined) this.#o.pins.put(identity, { ...pin, changed: false });
+    this.#cache.delete(identity);
+  }
+
+  async #currentOf(identity: Identity, signal: AbortSignal): Promise<{ seq: number; hash: string } | undefined> {
+    const response = await this.#ask("GET", `/v1/records/${encodeURIComponent(identity)}`, undefined, signal, [404]);
+    if (response.status === 404) return undefined;
+    const reply = parse<RecordReply>(recordReply, response);
+    const current = await verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now: this.#o.clock() });
+    return { seq: current.body.seq, hash: current.hash };
+  }
+
+  async #accept(identity: Identity, reply: RecordReply, pin: Pin | undefined, stale: boolean): Promise<PeerRecord> {
+    const now = this.#o.clock();
+    const verified = await verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now });
+    const continuity = checkContinuity(pin, verified);
+    const addressSeqs: Record<string, number> = { ...pin?.addressSeqs };
+    const devices: PeerDevice[] = [];
+    for (const device of verified.devices) {
+      const told = reply.devices[device.fingerprint];
+      const addresses = told?.addresses === undefined ? undefined : await this.#addresses(told.addresses, verified, pin, now);
+      if (addresses !== undefined) addressSeqs[device.fingerprint] = addresses.body.seq;
+      devices.push({ ...device, addresses: addressesOf(addresses), ...(told?.seen === undefined ? {} : { seen: new Date(told.seen * 1000) }) });
+    }
+    if (!stale) this.#pin(verified, reply, addressSeqs, continuity.trust === "changed", now);
+    for (const event of continuity.events) this.#o.onEvent(event);
+    return {
+      identity,
+      uuid: verified.body.id,
+      name: verified.body.name,
+      devices,
+      encryption: verified.encryption,
+      chain: verified.chain,
+      capabilities: verified.body.capabilities,
+      seq: verified.body.seq,
+      stale,
+      trust: continuity.trust,
+    };
+  }
+
+  /** Expired addresses are none; anything else that is wrong with them is the directory's lie. */
+  async #addresses(jws: string, record: VerifiedIdentity, pin: Pin | undefined, now: Date): Promise<VerifiedAddresses | undefined> {
+    try {
+      const verified = await verifyAddresses(jws, record, now);
+      checkAddresses(pin, record.identity, verified);
+      return verified;
+    } catch (error) {
+      if (error instanceof SuiteError && error.details["step"] === "expired") return undefined;
+      throw error;
+    }
+  }
+
+  #pin(verified: VerifiedIdentity, reply: RecordReply, addressSeqs: Record<string, number>, changed: boolean, now: Date): void {
+    this.#o.pins.put(verified.identity, {
+      uuid: verified.body.id,
+      seq: verified.body.seq,
+      hash: verified.hash,
+      devices: verified.body.devices.map((device) => device.id as Fingerprint),
+      encryption: verified.encryption.map((one) => one.fingerprint),
+      addressSeqs,
+      changed,
+      reply,
+      verifiedAt: now.getTime(),
+    });
+  }
+
+  #anchors(identity: Identity): readonly TrustAnchor[] {
+    const anchors = this.#o.anchorsFor(identityDomain(identity));
+    if (anchors.length === 0) throw rejected("no anchor for the domain", undefined, { domain: identityDomain(identity) });
+    return anchors;
+  }
+
+  /** @param accepted statuses beside 2xx that the caller understands itself */
+  async #ask(method: string, path: string, body: string | undefined, signal: AbortSignal, accepted: readonly number[] = []): Promise<HttpsResponse> {
+    let response: HttpsResponse;
+    try {
+      response = await this.#o.http.request(
+        { method, path, ...(body === undefined ? {} : { body, headers: { "content-type": "application/jose" } }) },
+        AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
+      );
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw new SuiteError("directory-unavailable", "the directory cannot be reached", { fault: "service", temporary: true, cause: error });
+    }
+    if ((response.status >= 200 && response.status < 300) || accepted.includes(response.status)) return response;
+    throw failureOf(response);
+  }
+}
+
+const PUBLISH_ATTEMPTS = 5;
+const ANSWER_MS = 10_000;
+
+function parse<T>(schema: { safeParse(value: unknown): { success: boolean; data?: unknown } }, response: HttpsResponse): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(response.body.toString("utf8"));
+  } catch (cause) {
+    throw rejected("reply", cause);
+  }
+  const result = schema.safeParse(value);
+  if (!result.success) throw rejected("reply");
+  return result.data as T;
+}
+
+/** The problem document's status as an error of this program (RFC 9457). */
+function failureOf(response: HttpsResponse): SuiteError {
+  let code = "";
+  try {
+    code = String((JSON.parse(response.body.toString("utf8")) as { code?: unknown }).code ?? "");
+  } catch {
+    // a proxy's page or nothing: the status says enough
+  }
+  const details = { status: response.status, code };
+  if (response.status === 404) return new SuiteError("unknown-recipient", "the directory does not know this person", { fault: "peer", details });
+  if (response.status === 401) return new SuiteError("auth-failed", "the directory does not accept who we are", { fault: "local", details });
+  if (response.status === 403) return new SuiteError("forbidden", "the directory does not allow this", { fault: "local", details });
+  if (response.status === 422 || response.status === 400) return new SuiteError("record-rejected", "the directory refuses the object", { fault: "local", details });
+  if (response.status === 502) return new SuiteError("record-rejected", "the other domain's directory told something unacceptable", { fault: "service", details });
+  return new SuiteError("directory-unavailable", "the directory cannot answer now", { fault: "service", temporary: true, details });
+}

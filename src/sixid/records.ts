@@ -1,0 +1,80 @@
+import { z } from "zod";
+
+/** Bodies of the signed objects (sixid.md §2.3). Times are Unix seconds, certificates base64 DER, `fp` 64 hex digits. */
+
+const seconds = z.number().int().nonnegative();
+const fingerprint = z.string().regex(/^[0-9a-f]{64}$/);
+const der = z.string().regex(/^[A-Za-z0-9+/]+={0,2}$/).max(45_000);
+const uuid = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
+const identity = z.string().min(3).max(254);
+const host = z.string().min(2).max(45);
+const port = z.number().int().min(1).max(65_535);
+
+/** Typ `sixid-identity`: the durable part, signed by a listed device. At most 64 KiB. */
+export const identityBody = z.strictObject({
+  aliasDigests: z.array(fingerprint).max(32),
+  capabilities: z.strictObject({ cms: z.array(z.enum(["gcm", "cbc"])).max(4) }),
+  chain: z.array(der).max(8),
+  devices: z.array(z.strictObject({ cert: der, id: fingerprint, label: z.string().max(64) })).min(1).max(16),
+  encryption: z.array(der).max(8),
+  expires: seconds,
+  fallback: z.array(z.strictObject({ host, kind: z.enum(["relay", "store"]), port })).max(16),
+  id: uuid,
+  identity,
+  issued: seconds,
+  name: z.string().max(128),
+  /** Hash of the predecessor; empty for the first. */
+  prev: z.union([fingerprint, z.literal("")]),
+  seq: z.number().int().min(1),
+  signer: fingerprint,
+  v: z.literal(1),
+});
+export type IdentityBody = z.infer<typeof identityBody>;
+
+/** Typ `sixid-addresses`: where one device is now, signed by that device. At most 4 KiB, lives at most 2 h. */
+export const addressesBody = z.strictObject({
+  addresses: z
+    .array(z.strictObject({ alpn: z.array(z.string().max(32)).max(8), host, kind: z.literal("direct"), port, priority: z.number().int().min(0).max(65_535) }))
+    .max(16),
+  device: fingerprint,
+  expires: seconds,
+  id: uuid,
+  issued: seconds,
+  seq: z.number().int().min(1),
+  v: z.literal(1),
+});
+export type AddressesBody = z.infer<typeof addressesBody>;
+
+/** Typ `sixid-request`: somebody asks somebody to be admitted. At most 8 KiB. */
+export const requestBody = z.strictObject({
+  expires: seconds,
+  from: identity,
+  issued: seconds,
+  name: z.string().max(128),
+  signer: fingerprint,
+  text: z.string().max(500),
+  to: identity,
+  v: z.literal(1),
+});
+export type RequestBody = z.infer<typeof requestBody>;
+
+/** What the directory answers to a look-up: signed strings, put together. */
+export const recordReply = z.object({
+  identity: z.string().max(100_000),
+  devices: z.record(fingerprint, z.object({ addresses: z.string().max(8_192).optional(), seen: seconds.optional() })),
+  maxAge: z.number().int().min(0).max(86_400),
+});
+export type RecordReply = z.infer<typeof recordReply>;
+
+/** The domains that a directory knows, with the anchors of each. */
+export const domainsReply = z.object({
+  domains: z.array(z.object({ domain: z.string().max(253), anchors: z.array(der).max(16) })).max(10_000),
+});
+export type DomainsReply = z.infer<typeof domainsReply>;
+
+export const MAX_IDENTITY_BYTES = 65_536;
+export const MAX_ADDRESSES_BYTES = 4_096;
+export const MAX_REQUEST_BYTES = 8_192;
+export const ADDRESSES_LIFE_SECONDS = 7_200;
+/** How far ahead of ours a signer's clock may be. */
+export const CLOCK_SKEW_SECONDS = 300;

@@ -1,0 +1,122 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
+import type { HttpsService } from "../../peertls-core/service.ts";
+import type { Identity } from "../../pki/identity.ts";
+import { parseIdentity } from "../../pki/identity.ts";
+import type { Log } from "../../pki/log.ts";
+import { asSuiteError, SuiteError, type SuiteErrorCode } from "../../pki/suite-error.ts";
+import type { Accounts } from "./accounts.ts";
+import { type Caller, callerOfCertificate, callerOfToken } from "./caller.ts";
+import type { DirectoryService } from "./service.ts";
+
+export interface RoutesOptions {
+  service: DirectoryService;
+  accounts: Accounts;
+  https: HttpsService;
+  identityOf: (uuid: string) => Promise<Identity | undefined>;
+  log: Log;
+}
+
+const question = z.strictObject({
+  key: z.string().max(254),
+  onBehalfOf: z.string().max(254),
+  hops: z.number().int().min(1).max(16),
+  trail: z.array(z.string().max(253)).max(16),
+});
+const password = z.strictObject({ password: z.string().max(4096) });
+
+/** The HTTP face, below `/v1`. Errors are problem documents (RFC 9457) with a `code`. */
+export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<void> {
+  const { service, accounts } = o;
+  app.addContentTypeParser("application/jose", { parseAs: "string", bodyLimit: 131_072 }, (_request, body, done) => done(null, body));
+  app.setErrorHandler((error, request, reply) => problem(error, request, reply, o.log));
+  app.setNotFoundHandler((request, reply) => problem(new SuiteError("not-found", "no such route", { fault: "peer" }), request, reply, o.log));
+
+  const caller = async (request: FastifyRequest): Promise<Caller> => {
+    const certified = callerOfCertificate(o.https.callerOf(request.raw.socket));
+    return certified.kind === "anonymous" ? callerOfToken(request.headers.authorization, accounts, o.identityOf) : certified;
+  };
+  const jws = (request: FastifyRequest): string => {
+    if (typeof request.body !== "string") throw new SuiteError("syntax", "a signed object is needed (application/jose)", { fault: "peer" });
+    return request.body;
+  };
+  const gone = (request: FastifyRequest): AbortSignal => {
+    const controller = new AbortController();
+    request.raw.once("aborted", () => controller.abort());
+    return controller.signal;
+  };
+
+  app.get<{ Params: { key: string } }>("/v1/records/:key", async (request) =>
+    service.lookup(await caller(request), request.params.key, gone(request)),
+  );
+  app.post("/v1/recursive", async (request) => {
+    const asked = body(question, request);
+    return service.recursive(await caller(request), { ...asked, onBehalfOf: parseIdentity(asked.onBehalfOf) });
+  });
+  app.get("/v1/domains", async (request) => service.domains(await caller(request)));
+  app.put("/v1/identity", async (request) => service.putIdentity(await caller(request), jws(request)));
+  app.put<{ Params: { device: string } }>("/v1/devices/:device/addresses", async (request) =>
+    service.putAddresses(await caller(request), request.params.device, jws(request)),
+  );
+  app.put("/v1/password", async (request, reply) => {
+    await service.setPassword(await caller(request), body(password, request).password);
+    return reply.code(204).send();
+  });
+  app.post("/v1/session", async (request) => {
+    const { user, secret } = basic(request.headers.authorization);
+    const session = await accounts.openSession(await accounts.authenticatePassword(user, secret));
+    return { token: session.token, expires: Math.floor(session.expires.getTime() / 1000) };
+  });
+  app.delete("/v1/session", async (request, reply) => {
+    const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? "")?.[1];
+    if (token !== undefined) await accounts.closeSession(token);
+    return reply.code(204).send();
+  });
+}
+
+const STATUS: Partial<Record<SuiteErrorCode, number>> = {
+  syntax: 400,
+  "identity-invalid": 400,
+  "auth-failed": 401,
+  forbidden: 403,
+  "unknown-recipient": 404,
+  "not-found": 404,
+  conflict: 409,
+  "record-rejected": 422,
+  busy: 429,
+  "store-failed": 503,
+  "directory-unavailable": 504,
+  "limit-exceeded": 508,
+};
+
+function problem(thrown: unknown, request: FastifyRequest, reply: FastifyReply, log: Log): FastifyReply {
+  const status = (thrown as { statusCode?: number }).statusCode;
+  const error = thrown instanceof SuiteError ? thrown : undefined;
+  // What Fastify itself refuses (body too large, wrong content type, bad JSON) keeps its status.
+  const code = error?.code ?? (status !== undefined && status < 500 ? "syntax" : "internal");
+  const answer = error === undefined ? (status !== undefined && status < 500 ? status : 500) : (STATUS[error.code] ?? 500);
+  if (answer >= 500) log.error({ error: asSuiteError(thrown), method: request.method, route: request.routeOptions.url }, "directory request failed");
+  // The other domain's lie is not the caller's fault: 502 (sixid.md §5).
+  const final = code === "record-rejected" && error?.fault === "service" && request.method === "GET" ? 502 : answer;
+  const retry = error?.details["retrySeconds"];
+  if (typeof retry === "number") reply.header("retry-after", String(retry));
+  const step = error?.details["step"];
+  return reply
+    .code(final)
+    .type("application/problem+json")
+    .send(JSON.stringify({ title: error?.message ?? "the request failed", status: final, code, ...(step === undefined ? {} : { step }) }));
+}
+
+function body<T>(schema: { safeParse(value: unknown): { success: boolean; data?: T } }, request: FastifyRequest): T {
+  const result = schema.safeParse(request.body);
+  if (!result.success) throw new SuiteError("syntax", "the body is not what this route takes", { fault: "peer" });
+  return result.data as T;
+}
+
+/** RFC 7617. */
+function basic(authorization: string | undefined): { user: string; secret: string } {
+  const encoded = /^Basic ([A-Za-z0-9+/]+={0,2})$/.exec(authorization ?? "")?.[1];
+  const [user = "", ...rest] = Buffer.from(encoded ?? "", "base64").toString("utf8").split(":");
+  if (user === "" || rest.length === 0) throw new SuiteError("auth-failed", "wrong user, password or code", { fault: "peer" });
+  return { user, secret: rest.join(":") };
+}

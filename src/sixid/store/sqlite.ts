@@ -1,0 +1,215 @@
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import type { Identity } from "../../pki/identity.ts";
+import { SuiteError } from "../../pki/suite-error.ts";
+import type { DirectoryStore, StoredInvitation, StoredRecord, StoredUser } from "./store.ts";
+
+const KEPT_OBJECTS = 32;
+
+const SCHEMA = `
+  create table users (
+    uuid text primary key, identity text not null unique, name text not null, status text not null default 'active',
+    password text, failures integer not null default 0, retry_at integer not null default 0
+  ) strict;
+  create table invitations (hash text primary key, identity text not null, expires integer not null, used_at integer) strict;
+  create table sessions (hash text primary key, uuid text not null references users(uuid), expires integer not null) strict;
+  create index sessions_of on sessions(uuid);
+  create table identities (
+    uuid text not null references users(uuid), seq integer not null, hash text not null, jws text, primary key (uuid, seq)
+  ) strict;
+  create table addresses (
+    uuid text not null references users(uuid), device text not null, seq integer not null, jws text not null,
+    seen integer not null, primary key (uuid, device)
+  ) strict;
+`;
+
+/**
+ * The embedded store. WAL and synchronous=FULL: what has been answered survives the power. One connection on the calling
+ * thread: a domain of some hundred people writes a few rows a minute.
+ * @throws SuiteError store-failed
+ */
+export function openSqliteStore(path: string): DirectoryStore {
+  const database = new DatabaseSync(path);
+  database.exec("pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma busy_timeout = 5000");
+  migrate(database);
+  return new SqliteStore(database);
+}
+
+function migrate(database: DatabaseSync): void {
+  const { user_version: version } = database.prepare("pragma user_version").get() as { user_version: number };
+  if (version === 0) database.exec(`begin; ${SCHEMA}; pragma user_version = 1; commit`);
+  else if (version !== 1) {
+    throw new SuiteError("store-failed", "the directory was written by a newer version", { fault: "local", details: { version } });
+  }
+}
+
+class SqliteStore implements DirectoryStore {
+  readonly #database: DatabaseSync;
+  readonly #prepared = new Map<string, StatementSync>();
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  async user(identity: Identity): Promise<StoredUser | undefined> {
+    const row = this.#get<UserRow>("select * from users where identity = ?", identity);
+    return row && userOf(row);
+  }
+
+  async users(): Promise<StoredUser[]> {
+    return this.#all<UserRow>("select * from users order by identity").map(userOf);
+  }
+
+  async addUser(user: { uuid: string; identity: Identity; name: string }): Promise<boolean> {
+    return this.#run("insert into users (uuid, identity, name) values (?, ?, ?) on conflict do nothing", user.uuid, user.identity, user.name) === 1;
+  }
+
+  async setPassword(uuid: string, phc: string): Promise<void> {
+    this.#transaction(() => {
+      this.#run("update users set password = ? where uuid = ?", phc, uuid);
+      this.#run("delete from sessions where uuid = ?", uuid);
+    });
+  }
+
+  async setFailures(uuid: string, failures: number, retryAt: number): Promise<void> {
+    this.#run("update users set failures = ?, retry_at = ? where uuid = ?", failures, retryAt, uuid);
+  }
+
+  async addInvitation(hash: string, invitation: StoredInvitation): Promise<void> {
+    this.#run("insert into invitations (hash, identity, expires) values (?, ?, ?)", hash, invitation.identity, invitation.expires);
+  }
+
+  async invitation(hash: string): Promise<StoredInvitation | undefined> {
+    const row = this.#get<{ identity: Identity; expires: number; used_at: number | null }>("select * from invitations where hash = ?", hash);
+    if (row === undefined) return undefined;
+    return { identity: row.identity, expires: row.expires, ...(row.used_at === null ? {} : { usedAt: row.used_at }) };
+  }
+
+  async useInvitation(hash: string, at: number): Promise<boolean> {
+    return this.#run("update invitations set used_at = ? where hash = ? and used_at is null", at, hash) === 1;
+  }
+
+  async addSession(hash: string, uuid: string, expires: number): Promise<void> {
+    this.#run("insert into sessions (hash, uuid, expires) values (?, ?, ?)", hash, uuid, expires);
+  }
+
+  async session(hash: string): Promise<{ uuid: string; expires: number } | undefined> {
+    return this.#get("select uuid, expires from sessions where hash = ?", hash);
+  }
+
+  async removeSession(hash: string): Promise<void> {
+    this.#run("delete from sessions where hash = ?", hash);
+  }
+
+  async removeSessionsOf(uuid: string): Promise<void> {
+    this.#run("delete from sessions where uuid = ?", uuid);
+  }
+
+  async record(uuid: string): Promise<StoredRecord | undefined> {
+    const row = this.#get<{ seq: number; hash: string; jws: string }>(
+      "select seq, hash, jws from identities where uuid = ? order by seq desc limit 1",
+      uuid,
+    );
+    if (row === undefined) return undefined;
+    const devices = this.#all<{ device: string; jws: string; seen: number }>("select device, jws, seen from addresses where uuid = ?", uuid);
+    return {
+      uuid,
+      identity: row.jws,
+      seq: row.seq,
+      hash: row.hash,
+      devices: devices.map(({ device, jws, seen }) => ({ fingerprint: device, addresses: jws, seen })),
+    };
+  }
+
+  async putIdentity(
+    uuid: string,
+    next: { seq: number; hash: string; jws: string; devices: readonly string[] },
+    previous: string,
+  ): Promise<"stored" | "stale"> {
+    return this.#transaction(() => {
+      const current = this.#get<{ seq: number; hash: string }>("select seq, hash from identities where uuid = ? order by seq desc limit 1", uuid);
+      if ((current?.hash ?? "") !== previous || next.seq !== (current?.seq ?? 0) + 1) return "stale";
+      this.#run("insert into identities (uuid, seq, hash, jws) values (?, ?, ?, ?)", uuid, next.seq, next.hash, next.jws);
+      // All hashes stay, for a later log; of the objects the last ones.
+      this.#run("update identities set jws = null where uuid = ? and seq <= ?", uuid, next.seq - KEPT_OBJECTS);
+      const gone = this.#all<{ device: string }>("select device from addresses where uuid = ?", uuid).filter((row) => !next.devices.includes(row.device));
+      for (const { device } of gone) this.#run("delete from addresses where uuid = ? and device = ?", uuid, device);
+      return "stored";
+    });
+  }
+
+  async putAddresses(uuid: string, device: string, next: { seq: number; jws: string; seen: number }): Promise<"stored" | "stale"> {
+    const changed = this.#run(
+      `insert into addresses (uuid, device, seq, jws, seen) values (?, ?, ?, ?, ?)
+       on conflict (uuid, device) do update set seq = excluded.seq, jws = excluded.jws, seen = excluded.seen
+       where excluded.seq > addresses.seq`,
+      uuid,
+      device,
+      next.seq,
+      next.jws,
+      next.seen,
+    );
+    return changed === 1 ? "stored" : "stale";
+  }
+
+  async close(): Promise<void> {
+    this.#database.close();
+  }
+
+  #transaction<T>(body: () => T): T {
+    return guarded(() => {
+      this.#database.exec("begin immediate");
+      try {
+        const result = body();
+        this.#database.exec("commit");
+        return result;
+      } catch (error) {
+        this.#database.exec("rollback");
+        throw error;
+      }
+    });
+  }
+
+  #get<T>(sql: string, ...values: (string | number)[]): T | undefined {
+    return guarded(() => this.#statement(sql).get(...values) as T | undefined);
+  }
+
+  #all<T>(sql: string, ...values: (string | number)[]): T[] {
+    return guarded(() => this.#statement(sql).all(...values) as T[]);
+  }
+
+  #run(sql: string, ...values: (string | number)[]): number {
+    return guarded(() => Number(this.#statement(sql).run(...values).changes));
+  }
+
+  #statement(sql: string): StatementSync {
+    const known = this.#prepared.get(sql);
+    if (known !== undefined) return known;
+    const made = this.#database.prepare(sql);
+    this.#prepared.set(sql, made);
+    return made;
+  }
+}
+
+interface UserRow {
+  uuid: string;
+  identity: Identity;
+  name: string;
+  status: "active" | "blocked";
+  password: string | null;
+  failures: number;
+  retry_at: number;
+}
+
+function userOf(row: UserRow): StoredUser {
+  const { uuid, identity, name, status, failures } = row;
+  return { uuid, identity, name, status, failures, retryAt: row.retry_at, ...(row.password === null ? {} : { password: row.password }) };
+}
+
+function guarded<T>(body: () => T): T {
+  try {
+    return body();
+  } catch (cause) {
+    if (cause instanceof SuiteError) throw cause;
+    throw new SuiteError("store-failed", "the directory cannot be read or written", { fault: "local", temporary: true, cause });
+  }
+}

@@ -1,0 +1,55 @@
+import type { Identity } from "../../pki/identity.ts";
+
+export interface StoredUser {
+  uuid: string;
+  identity: Identity;
+  name: string;
+  status: "active" | "blocked";
+  /** PHC string; absent while the user has none. */
+  password?: string;
+  failures: number;
+  /** No attempt is looked at before this time (Unix milliseconds). */
+  retryAt: number;
+}
+
+export interface StoredInvitation {
+  identity: Identity;
+  expires: number;
+  usedAt?: number;
+}
+
+export interface StoredRecord {
+  uuid: string;
+  identity: string;
+  seq: number;
+  hash: string;
+  devices: { fingerprint: string; addresses?: string; seen?: number }[];
+}
+
+/** What a domain's directory keeps. Every promise of a write resolves when it is durable. */
+export interface DirectoryStore {
+  user(identity: Identity): Promise<StoredUser | undefined>;
+  users(): Promise<StoredUser[]>;
+  /** @returns false if there is one of that identity already */
+  addUser(user: { uuid: string; identity: Identity; name: string }): Promise<boolean>;
+  setPassword(uuid: string, phc: string): Promise<void>;
+  setFailures(uuid: string, failures: number, retryAt: number): Promise<void>;
+
+  addInvitation(hash: string, invitation: StoredInvitation): Promise<void>;
+  invitation(hash: string): Promise<StoredInvitation | undefined>;
+  /** @returns false if it was used before */
+  useInvitation(hash: string, at: number): Promise<boolean>;
+
+  addSession(hash: string, uuid: string, expires: number): Promise<void>;
+  session(hash: string): Promise<{ uuid: string; expires: number } | undefined>;
+  removeSession(hash: string): Promise<void>;
+  /** Ends all sessions of a user: his password changed. */
+  removeSessionsOf(uuid: string): Promise<void>;
+
+  record(uuid: string): Promise<StoredRecord | undefined>;
+  /** @param previous hash of the object that this one follows; empty for the first */
+  putIdentity(uuid: string, next: { seq: number; hash: string; jws: string; devices: readonly string[] }, previous: string): Promise<"stored" | "stale">;
+  putAddresses(uuid: string, device: string, next: { seq: number; jws: string; seen: number }): Promise<"stored" | "stale">;
+
+  close(): Promise<void>;
+}
