@@ -137,10 +137,10 @@ function identitiesOf(certificate: Certificate): PeerCertificate["identities"] {
 
 /** `sip:user@host` or `sips:user@host`: what stands between. A URI without user speaks for a domain, not a person. */
 function sipUser(uri: string): string[] {
-  const match = /^sips?:([^@:;?]+@[^@:;?]+)$/i.exec(uri);
-  if (match?.[1] === undefined) return [];
+  const [, user, host] = /^sips?:([^@:;?]+)@([^@:;?]+)$/i.exec(uri) ?? [];
+  if (user === undefined || host === undefined) return [];
   try {
-    return [decodeURIComponent(match[1])];
+    return [`${decodeURIComponent(user)}@${host}`];
   } catch {
     return [];
   }
