@@ -83,19 +83,10 @@ export function verifySignature(
 
 /** Whether the key is of a kind and size that may sign or be encrypted to. */
 export function publicKeyAllowed(key: KeyObject, policy: AlgorithmPolicy = standardAlgorithms): boolean {
-  switch (key.asymmetricKeyType) {
-    case "rsa": {
-      const { modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {};
-      return rsaAllowed(modulusLength, publicExponent, policy);
-    }
-    case "ec":
-      return curves.has(key.asymmetricKeyDetails?.namedCurve ?? "");
-    case "ed25519":
-    case "ed448":
-      return true;
-    default:
-      return false;
-  }
+  const { asymmetricKeyType: type, asymmetricKeyDetails: details = {} } = key;
+  if (type === "rsa") return rsaAllowed(details.modulusLength ?? 0, details.publicExponent ?? 0n, policy);
+  if (type === "ec") return curves.has(details.namedCurve ?? "");
+  return type === "ed25519" || type === "ed448";
 }
 
 /** An exponent past 64 bits is only there to make verifying slow. */
@@ -106,15 +97,15 @@ export function rsaAllowed(bits: number, exponent: bigint, policy: AlgorithmPoli
 
 /** What this program signs with this key: ECDSA or RSA PKCS#1 v1.5 with SHA-2, Ed25519, Ed448. `der`: the identifier. */
 export function signatureAlgorithmFor(privateKey: KeyObject): SignatureScheme & { readonly der: Buffer } {
-  const { asymmetricKeyType: type, asymmetricKeyDetails: details } = privateKey;
+  const type = privateKey.asymmetricKeyType;
   if (!publicKeyAllowed(privateKey)) throw unusable(type ?? "secret");
   if (type === "rsa") return { ...rsaScheme("sha256"), der: encodeAlgorithm(signatureAlgorithm.sha256WithRsa, true) };
   if (type === "ed25519" || type === "ed448") {
     return { keyType: type, digest: null, der: encodeAlgorithm(signatureAlgorithm[type], false) };
   }
-  const curve = curves.get(details?.namedCurve ?? "") ?? unusable("curve");
-  if (curve instanceof SuiteError) throw curve;
-  return { keyType: "ec", digest: curve.digest, der: encodeAlgorithm(curve.signature, false) };
+  const curve = curves.get(privateKey.asymmetricKeyDetails?.namedCurve ?? "");
+  if (curve === undefined) throw unusable("curve");
+  return { ...ecScheme(curve.digest), der: encodeAlgorithm(curve.signature, false) };
 }
 
 /** Signs `data` as `signatureAlgorithmFor(privateKey)` says. */

@@ -1,5 +1,6 @@
 import type { DerElement } from "./der.ts";
 import * as der from "./der.ts";
+import { type Identity, identityDomain, identityLocal } from "./identity.ts";
 import { type Name, readName } from "./name.ts";
 import { type Oid, smtpUtf8Mailbox } from "./oid.ts";
 import { SuiteError } from "./suite-error.ts";
@@ -62,6 +63,12 @@ export function encodeDnsName(domain: string): Buffer {
 
 export function encodeUri(uri: string): Buffer {
   return der.implicitPrimitive(6, ascii(uri));
+}
+
+/** `sip:user@domain`; what RFC 3261 §25.1 does not allow in a user is escaped. */
+export function encodeSipUri(identity: Identity): Buffer {
+  const user = identityLocal(identity).replace(/[^a-z0-9\-_.!~*'()&=+$,/]/gu, encodeURIComponent);
+  return encodeUri(`sip:${user}@${identityDomain(identity)}`);
 }
 
 export function encodeDirectoryName(name: Uint8Array): Buffer {

@@ -14,7 +14,7 @@ export interface Issuer {
 
 /** All that stands in a certificate (RFC 5280 §4.1), but the signature. */
 export interface CertificateTemplate {
-  /** Positive, at most 20 octets. */
+  /** Unsigned; RFC 5280 §4.1.2.2 wants it above 0 and at most 20 octets as written. */
   serial: Uint8Array;
   /** DER of the Names. */
   issuer: Uint8Array;
@@ -35,7 +35,7 @@ export interface CertificateTemplate {
   ocspUrl?: string;
 }
 
-/** Signs a certificate, version 3. */
+/** Signs a certificate, version 3. Leaves have no basicConstraints: absent means that they are no CA. */
 export function issueCertificate(template: CertificateTemplate, privateKey: KeyObject): Buffer {
   const algorithm = signatureAlgorithmFor(privateKey).der;
   const tbs = der.sequence(

@@ -134,7 +134,10 @@ class PathSearch {
       const unsigned = this.judgeSignature(last, certificate);
       if (unsigned === "too-complex") return { ok: false, reason: "too-complex", at };
       if (unsigned !== undefined) {
-        this.note(unsigned, at, 1);
+        // Another key under a known name, and it says so: the true issuer is one that we do not have.
+        if (unsigned === "signature" && keyIdentifiers(last, certificate) === "differ")
+          this.note("issuer-unknown", at, 0);
+        else this.note(unsigned, at, 1);
         continue;
       }
       const longer = [...path, certificate];
@@ -218,13 +221,14 @@ class PathSearch {
   }
 }
 
-/** The key identifiers are a hint (RFC 5280 §4.2.1.1): a mismatch comes last, but is tried. */
+/** A hint (RFC 5280 §4.2.1.1): a mismatch comes last, but is tried. */
 function likelihood({ certificate, anchor }: Issuer, subject: Certificate): number {
-  const wanted = subject.authorityKeyId;
-  const has = certificate.subjectKeyId;
-  const known = wanted !== undefined && has !== undefined;
-  const match = known ? (Buffer.compare(wanted, has) === 0 ? 4 : 0) : 2;
-  return match + (anchor === undefined ? 0 : 1);
+  return { agree: 4, unknown: 2, differ: 0 }[keyIdentifiers(subject, certificate)] + (anchor === undefined ? 0 : 1);
+}
+
+function keyIdentifiers(subject: Certificate, issuer: Certificate): "agree" | "differ" | "unknown" {
+  if (subject.authorityKeyId === undefined || issuer.subjectKeyId === undefined) return "unknown";
+  return Buffer.compare(subject.authorityKeyId, issuer.subjectKeyId) === 0 ? "agree" : "differ";
 }
 
 /** An anchor of version 1 knows no extensions and is a CA because it was configured. */

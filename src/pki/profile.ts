@@ -1,18 +1,23 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
+import { readKeyInfo } from "./algorithm.ts";
 import * as der from "./der.ts";
-import { encodeDnsName, encodeRfc822Name, encodeSmtpUtf8Mailbox, encodeUri } from "./general-name.ts";
-import { type Identity, identityDomain } from "./identity.ts";
+import { encodeDnsName, encodeRfc822Name, encodeSipUri, encodeSmtpUtf8Mailbox } from "./general-name.ts";
+import type { Identity } from "./identity.ts";
 import { type CertificateTemplate, type Issuer, issueCertificate, keyIdentifier } from "./issue.ts";
 import { encodeName, type RdnTemplate } from "./name.ts";
 import { attributeType, extendedKeyUsage } from "./oid.ts";
+import { SuiteError } from "./suite-error.ts";
 import type { Window } from "./time.ts";
 
 /** What every certificate of ours needs. `serial`: 16 random octets. */
 export interface IssueOptions {
   now: Date;
   serial: Uint8Array;
-  /** Days; the profile's own if absent. */
+  /** Days; the profile's own if absent. Never past the issuer's own end. */
   days?: number;
+  /** Where the issuer publishes its CRL and answers OCSP requests. */
+  crlUrl?: string;
+  ocspUrl?: string;
 }
 
 export interface PersonOptions extends IssueOptions {
@@ -67,9 +72,16 @@ export function issueAuth(o: PersonOptions): Buffer {
   return person(o, ["digitalSignature"], [clientAuth, serverAuth, emailProtection, sipDomain], 30);
 }
 
-/** ENCRYPTION, one per person: decrypts, may be escrowed; 825 days. EC keys agree instead of encipher. */
-export function issueEncryption(o: PersonOptions & { keyType: "rsa" | "ec" }): Buffer {
-  return person(o, [o.keyType === "rsa" ? "keyEncipherment" : "keyAgreement"], [extendedKeyUsage.emailProtection], 825);
+/** ENCRYPTION, one per person: decrypts, may be escrowed; 825 days. RSA enciphers keys, EC agrees on them. */
+export function issueEncryption(o: PersonOptions): Buffer {
+  const { keyType } = readKeyInfo(der.readDer(o.spki));
+  if (keyType !== "rsa" && keyType !== "ec") {
+    throw new SuiteError("unsupported", "nothing can be sealed to this kind of key", {
+      fault: "peer",
+      details: { keyType },
+    });
+  }
+  return person(o, [keyType === "rsa" ? "keyEncipherment" : "keyAgreement"], [extendedKeyUsage.emailProtection], 825);
 }
 
 /** The certificate of the domain's own servers: 90 days. */
@@ -113,14 +125,7 @@ function person(
   const mail: RdnTemplate = ascii ? [attributeType.emailAddress, o.identity] : [attributeType.userId, o.identity];
   const organisation: RdnTemplate[] =
     o.organisation === undefined ? [] : [[attributeType.organizationName, o.organisation]];
-  const names = ascii
-    ? [encodeRfc822Name(o.identity), encodeUri(`sip:${o.identity}`)]
-    : [
-        encodeSmtpUtf8Mailbox(o.identity),
-        encodeUri(
-          `sip:${encodeURIComponent(o.identity.slice(0, o.identity.lastIndexOf("@")))}@${identityDomain(o.identity)}`,
-        ),
-      ];
+  const mailName = ascii ? encodeRfc822Name(o.identity) : encodeSmtpUtf8Mailbox(o.identity);
   return issueCertificate(
     {
       ...below(o.issuer, o, days),
@@ -128,7 +133,7 @@ function person(
       spki: o.spki,
       keyUsage,
       extendedKeyUsage: usages,
-      subjectAltNames: names,
+      subjectAltNames: [mailName, encodeSipUri(o.identity)],
     },
     o.issuer.privateKey,
   );
@@ -137,12 +142,14 @@ function person(
 function below(issuer: Issuer, o: IssueOptions, days: number) {
   const { certificate } = issuer;
   const window = windowOf(o, days);
-  const limit = certificate.validity.notAfter;
+  const end = Math.min(window.notAfter.getTime(), certificate.validity.notAfter.getTime());
   return {
     serial: positive(o.serial),
     issuer: certificate.subjectDer,
     authorityKeyId: certificate.subjectKeyId ?? keyIdentifier(certificate.spki),
-    validity: { notBefore: window.notBefore, notAfter: window.notAfter > limit ? limit : window.notAfter },
+    validity: { notBefore: window.notBefore, notAfter: new Date(end) },
+    ...(o.crlUrl === undefined ? {} : { crlUrl: o.crlUrl }),
+    ...(o.ocspUrl === undefined ? {} : { ocspUrl: o.ocspUrl }),
   };
 }
 
@@ -154,8 +161,11 @@ function windowOf({ now, days }: IssueOptions, profileDays: number): Window {
   };
 }
 
-/** Never 0, never negative, never longer than 20 octets as written. */
+/** Never negative, never 0, as long as it was: what RFC 5280 §4.1.2.2 asks of a serial. */
 function positive(serial: Uint8Array): Uint8Array {
+  if (serial.length < 8 || serial.length > 20) {
+    throw new SuiteError("internal", "a serial number of a wrong length", { fault: "local" });
+  }
   const own = Uint8Array.from(serial);
   own[0] = ((own[0] ?? 0) & 0x7f) | 0x40;
   return own;
