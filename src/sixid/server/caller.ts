@@ -16,7 +16,7 @@ export function callerOfCertificate(service: ServiceCaller): Caller {
   if (certificate === undefined || anchor === undefined) return { kind: "anonymous" };
   const person = certificate.identities.find((one) => identityDomain(one.identity) === anchor);
   if (person !== undefined) return { kind: "person", identity: person.identity, by: "sca", fingerprint: certificate.fingerprint };
-  const server = certificate.certificate.subjectAltNames.some((name) => name.type === "dNSName" && name.value.toLowerCase() === anchor);
+  const server = certificate.certificate.subjectAltNames.some((name) => name.type === "dNSName" && name.text.toLowerCase() === anchor);
   return server ? { kind: "domain", domain: anchor } : { kind: "anonymous" };
 }
 
