@@ -127,7 +127,7 @@ async function visit(at: number, as: Credentials, session?: Buffer): Promise<See
     socket.on("session", (ticket: Buffer) => seen.tickets.push(ticket));
     socket.on("data", (chunk: Buffer) => {
       seen.bytes += chunk.length;
-      socket.end();
+      socket.destroy(); // tickets came before
     });
     socket.on("error", (error) => {
       seen.alert ??= alertNumber(error);
