@@ -111,8 +111,9 @@ function readAttribute(element: DerElement): NameAttribute {
   return { type, text, value: value.bytes };
 }
 
+/** Folded text has no control characters: they can separate and mark what is none. */
 function comparableAttribute({ type, text, value }: NameAttribute): string {
-  return `${type}=${text === undefined ? `#${Buffer.from(value).toString("hex")}` : foldText(text)}`;
+  return `${type}=${text === undefined ? `\x01${Buffer.from(value).toString("hex")}` : foldText(text)}`;
 }
 
 /** The string preparation of RFC 4518 as far as it decides between real names. */
