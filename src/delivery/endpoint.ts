@@ -1,16 +1,21 @@
 import type { Readable } from "node:stream";
 import type { PeerConnection, Protocol } from "../peertls-core/connection.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
+import type { Log } from "../pki/log.ts";
 import type { PeerRecord } from "../sixid/directory.ts";
 import type { Envelope } from "./envelope.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Store } from "./store.ts";
-import type { Log } from "../pki/log.ts";
 
 /** One attempt to hand one item to one recipient: the bytes as they go on the wire. */
 export interface Outgoing {
   envelope: Envelope;
+  /**
+   * Names these very bytes, 32 hex digits: the same in the next attempt if it sends the same bytes, so that a transfer that
+   * was cut can go on; another when they were sealed anew.
+   */
+  transfer: string;
   /** Size of `open()`'s bytes. */
   size: number;
   /**
@@ -18,7 +23,10 @@ export interface Outgoing {
    * one attempt. Unsealed: the entity itself.
    */
   open(offset?: number): Readable;
-  /** Tells how far the transfer is, for the owner's progress display. */
+  /**
+   * Tells how far the transfer is. Call it with 0 once the peer has been reached, then as bytes go: an attempt without
+   * progress for 10 s (messages) or 60 s is aborted; after the last byte of mail and files for 10 minutes.
+   */
   progress(sentBytes: number): void;
 }
 

@@ -31,11 +31,29 @@ export interface Envelope {
   title: string;
 }
 
-export type HeldReason = "owner" | "not-admitted" | "identity-mismatch" | "key-changed";
-export type FailedReason = "cancelled" | "expired" | "unknown" | "refused" | "policy" | "too-big" | "syntax" | "seal-rejected";
+/** Why something waits for the owner, or for the peer to let us in. */
+export const HELD_REASONS = ["owner", "not-admitted", "identity-mismatch", "key-changed"] as const;
+export type HeldReason = (typeof HELD_REASONS)[number];
+
+/** Why something will never arrive. */
+export const FAILED_REASONS = [
+  "cancelled",
+  "expired",
+  "unknown",
+  "refused",
+  "policy",
+  "too-big",
+  "syntax",
+  "seal-rejected",
+] as const;
+export type FailedReason = (typeof FAILED_REASONS)[number];
+
+/** Why something that is on its way has not arrived yet. */
+export const QUEUED_REASONS = ["directory-unavailable", "unreachable", "temporary-refusal"] as const;
+export type QueuedReason = (typeof QUEUED_REASONS)[number];
 
 export type ReceiptState =
-  | { state: "queued"; why?: "directory-unavailable" | "unreachable" | "temporary-refusal"; nextAttempt: Date }
+  | { state: "queued"; why?: QueuedReason; nextAttempt: Date }
   | { state: "sending"; sentBytes: number; totalBytes: number }
   | { state: "held"; reason: HeldReason }
   | { state: "delivered"; at: Date }

@@ -1,0 +1,321 @@
+import { createHash } from "node:crypto";
+import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
+import type { Identity } from "../pki/identity.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import type { ContentWriter } from "./content.ts";
+import type { ItemId, Kind } from "./envelope.ts";
+import { type ArrivedItem, type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
+import type { WrittenContent } from "./item-calls.ts";
+import type { HeadField, OpenedSeal, Opener } from "./seals.ts";
+import type { Store } from "./store.ts";
+
+/** A thing that a peer hands in. */
+export interface Arrival {
+  kind: Kind;
+  /** As the gate found it; whatever the thing itself says about its sender has to agree. */
+  peer: { identity: Identity; fingerprint: Fingerprint; certificate: PeerCertificate };
+  /** Which of the identities hosted here it is for. */
+  to?: readonly Identity[];
+}
+
+/** What a seal held, for whoever decides how it is shown. */
+export interface OpenedFacts {
+  signer: PeerCertificate;
+  signedAt?: Date;
+  digest: string;
+  cipher: string;
+  /** The signed head. */
+  head: readonly HeadField[];
+  fileName?: string;
+  size: number;
+  /** The content itself, if it is small (64 KiB). */
+  bytes?: Uint8Array;
+}
+
+export interface SealedArrival extends Arrival {
+  /** CMS, DER. */
+  source: AsyncIterable<Uint8Array>;
+  /** Most sealed bytes, and most opened bytes. */
+  maxBytes: number;
+  /** Without angle brackets; else the signed head's Message-ID, else the digest. */
+  messageId?: string;
+  /** What stood before the sealed bytes and how they came, so that the original can be shown as it came. */
+  original?: { head: string; encoding: "base64" | "binary" };
+  /** Header lines, each with its CRLF, put before the opened entity (mail). May refuse the thing by throwing. */
+  present?(facts: OpenedFacts): string;
+  /** What lists show; else the signed Subject or the file's name. */
+  title?(facts: OpenedFacts): string;
+}
+
+export interface PlainArrival extends Arrival {
+  messageId: string;
+  bytes: Buffer;
+  title: string;
+}
+
+export interface Stored {
+  id: ItemId;
+  /** It was stored before; `id` is the first one's. The peer gets the same yes. */
+  duplicate: boolean;
+  /** The signed message digest; of an unsealed thing the SHA-256 of its bytes. Hex. */
+  digest: string;
+}
+
+/** Takes what peers bring. Whatever resolves is durable: only then may the peer be told yes. */
+export interface Inbox {
+  /** @throws SuiteError a seal-* code; quota-exceeded, seal-rate-limited, store-failed (temporary); what `source` throws */
+  receiveSealed(arrival: SealedArrival, signal: AbortSignal): Promise<Stored>;
+  /** @throws SuiteError quota-exceeded, store-failed (temporary) */
+  receivePlain(arrival: PlainArrival, signal: AbortSignal): Promise<Stored>;
+}
+
+export interface InboxOptions {
+  store: Store;
+  open: Opener;
+  quota?: Partial<PeerQuota>;
+}
+
+const GIB = 1024 ** 3;
+const QUOTA: PeerQuota = { items: 2_000, bytes: 2 * GIB, fileBytes: 100 * GIB };
+
+/** Seals of a peer a day that a private key was used on in vain; then its things are refused unread (delivery.md §4). */
+const UNREADABLE_A_DAY = 20;
+
+/** Failures that are known only after a private key was used. */
+const AFTER_KEY: readonly string[] = ["seal-unreadable", "seal-wrong-signer", "seal-untrusted", "seal-not-addressed"];
+
+export function makeInbox(o: InboxOptions): Inbox {
+  const { database, content, space, time, random, health, cut, log } = o.store.inside;
+  const quota: PeerQuota = { ...QUOTA, ...o.quota };
+  /** Seals of each peer that are being opened: the budget counts them too, once one failed. */
+  const opening = new Map<Identity, number>();
+  const now = () => time.now().getTime();
+
+  /** What the peer may still bring today. */
+  const admit = async (arrival: Arrival, bytes: number): Promise<PeerUsage & { left: number }> => {
+    health.check();
+    await space.check(bytes);
+    const peer = arrival.peer.identity;
+    const usage = await database.call("usage", { peer, at: now() });
+    const isFile = arrival.kind === "file";
+    const left = isFile ? quota.fileBytes - usage.fileBytes : quota.bytes - usage.bytes;
+    if (usage.items >= quota.items) throw await told(quotaExceeded(peer, "items"), arrival);
+    if (left <= 0) throw await told(quotaExceeded(peer, isFile ? "file-bytes" : "bytes"), arrival);
+    return { ...usage, left };
+  };
+
+  /** Notes what the owner should hear of a refusal, and gives it back to be thrown. */
+  const told = async (error: SuiteError, { kind, peer }: Arrival): Promise<SuiteError> => {
+    const { identity, fingerprint } = peer;
+    const noting =
+      error.code === "quota-exceeded"
+        ? database.call("noteQuotaReached", { at: now(), peer: identity, what: quotaOf(error) })
+        : isRefusedSeal(error)
+          ? database.call("noteSealRefused", {
+              at: now(),
+              peer: identity,
+              fingerprint,
+              kind,
+              code: error.code,
+              unreadable: AFTER_KEY.includes(error.code),
+            })
+          : undefined;
+    await noting?.catch((failure: unknown) =>
+      log.error({ error: asSuiteError(failure) }, "a refusal could not be noted"),
+    );
+    return error;
+  };
+
+  const storeArrived = async (
+    item: Omit<ArrivedItem, "entropy" | "at" | "quota">,
+  ): Promise<{ id: ItemId; duplicate: boolean }> => {
+    const stored = await database.call("storeArrived", { ...item, entropy: random(16), at: now(), quota });
+    cut("inbox.committed");
+    if (stored.duplicate && item.original !== undefined) await content.discard(item.original); // each sealing has its own bytes
+    return stored;
+  };
+
+  /** Opens, verifies, stores. The original is kept while it streams: nothing is read twice. */
+  const takeSealed = async (arrival: SealedArrival, left: number, signal: AbortSignal): Promise<Stored> => {
+    const { peer, kind } = arrival;
+    const writer = content.writer();
+    const tee = teed(arrival, writer, left);
+    let opened: OpenedSeal | undefined;
+    try {
+      opened = await o.open(
+        { [Symbol.asyncIterator]: () => ({ next: () => tee.next() }) }, // no return(): who stops early does not end the tee
+        {
+          kind,
+          expectedSigner: peer.identity,
+          candidates: [peer.certificate],
+          directory: content.temporary,
+          maxBytes: arrival.maxBytes,
+        },
+        signal,
+      );
+      for await (const _ of tee); // the original is whole, also if the opener saw the end before its source did
+      if (!opened.signer.identities.some(({ identity }) => identity === peer.identity)) {
+        throw new SuiteError("seal-wrong-signer", "the seal was signed by somebody else", { fault: "peer" });
+      }
+      cut("inbox.opened");
+      const facts = factsOf(opened);
+      const head = arrival.present?.(facts) ?? "";
+      const messageId = arrival.messageId ?? messageIdOf(opened) ?? opened.digest;
+      const key = seenKey(peer.identity, messageId, opened.digest);
+      const earlier = await database.call("seen", key);
+      if (earlier !== undefined) {
+        await writer.abort();
+        return { id: earlier, duplicate: true, digest: opened.digest };
+      }
+      const original = {
+        ...(await writer.finish()),
+        ...(arrival.original ?? { head: "", encoding: "binary" as const }),
+      };
+      const body = await kept(opened);
+      cut("inbox.content-synced");
+      const stored = await storeArrived({
+        key,
+        kind,
+        sender: peer.identity,
+        recipients: arrival.to ?? [],
+        messageId,
+        title: arrival.title?.(facts) ?? fieldOf(opened.head, "subject") ?? opened.fileName ?? "",
+        fileName: opened.fileName,
+        content: body,
+        head,
+        original,
+        peerFingerprint: peer.fingerprint,
+        seal: {
+          signer: opened.signer.fingerprint,
+          signedAt: opened.signedAt?.getTime(),
+          digest: opened.digest,
+          cipher: opened.cipher,
+        },
+      });
+      return { ...stored, digest: opened.digest };
+    } catch (error) {
+      await writer.abort();
+      throw error;
+    } finally {
+      await tee.return(undefined);
+      await opened?.[Symbol.asyncDispose]();
+    }
+  };
+
+  const kept = async (opened: OpenedSeal): Promise<WrittenContent> => {
+    if ("path" in opened.content) return content.adopt(opened.content.path);
+    const writer = content.writer();
+    await writer.write(opened.content.bytes);
+    return writer.finish();
+  };
+
+  return {
+    async receiveSealed(arrival, signal) {
+      const { identity } = arrival.peer;
+      const { unreadable, left } = await admit(arrival, 0);
+      const others = opening.get(identity) ?? 0;
+      // Those under way could all fail: with a first failure each of them counts as one, or many at once would buy more.
+      if (unreadable + (unreadable > 0 ? others : 0) >= UNREADABLE_A_DAY) throw rateLimited();
+      opening.set(identity, others + 1);
+      try {
+        return await takeSealed(arrival, left, signal);
+      } catch (error) {
+        throw await told(asSuiteError(error), arrival);
+      } finally {
+        const rest = (opening.get(identity) ?? 1) - 1;
+        if (rest > 0) opening.set(identity, rest);
+        else opening.delete(identity);
+      }
+    },
+    async receivePlain(arrival, signal) {
+      const { peer, kind, bytes, messageId, title } = arrival;
+      await admit(arrival, bytes.length);
+      signal.throwIfAborted();
+      const writer = content.writer();
+      await writer.write(bytes);
+      const body = await writer.finish();
+      cut("inbox.content-synced");
+      try {
+        const stored = await storeArrived({
+          key: seenKey(peer.identity, messageId, body.digest),
+          kind,
+          sender: peer.identity,
+          recipients: arrival.to ?? [],
+          messageId,
+          title,
+          fileName: undefined,
+          content: body,
+          head: "",
+          original: undefined,
+          peerFingerprint: peer.fingerprint,
+          seal: undefined,
+        });
+        return { ...stored, digest: body.digest };
+      } catch (error) {
+        throw await told(asSuiteError(error), arrival);
+      }
+    },
+  };
+}
+
+/** Passes the sealed bytes on to the opener and keeps them on the way. */
+async function* teed(
+  arrival: SealedArrival,
+  writer: ContentWriter,
+  left: number,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const chunk of arrival.source) {
+    if (writer.size + chunk.length > arrival.maxBytes) {
+      throw new SuiteError("seal-too-large", "the sealed thing is too large", {
+        fault: "peer",
+        details: { maxBytes: arrival.maxBytes },
+      });
+    }
+    if (writer.size + chunk.length > left)
+      throw quotaExceeded(arrival.peer.identity, arrival.kind === "file" ? "file-bytes" : "bytes");
+    await writer.write(chunk);
+    yield chunk;
+  }
+}
+
+/** SHA-256(signer ‖ 0 ‖ messageId ‖ 0 ‖ digest): what makes two arrivals the same thing. */
+function seenKey(signer: Identity, messageId: string, digest: string): Uint8Array {
+  return createHash("sha256").update(`${signer}\0${messageId}\0${digest}`).digest();
+}
+
+function factsOf(opened: OpenedSeal): OpenedFacts {
+  const { signer, signedAt, digest, cipher, head, fileName, content } = opened;
+  return {
+    signer,
+    digest,
+    cipher,
+    head,
+    ...(signedAt === undefined ? {} : { signedAt }),
+    ...(fileName === undefined ? {} : { fileName }),
+    ...("bytes" in content ? { size: content.bytes.length, bytes: content.bytes } : { size: content.size }),
+  };
+}
+
+function fieldOf(head: readonly HeadField[], name: string): string | undefined {
+  return head.find((field) => field.name.toLowerCase() === name)?.value;
+}
+
+function messageIdOf(opened: OpenedSeal): string | undefined {
+  return fieldOf(opened.head, "message-id")?.trim().replace(/^<|>$/g, "");
+}
+
+function rateLimited(): SuiteError {
+  return new SuiteError("seal-rate-limited", "too many unreadable seals from this peer today", {
+    fault: "peer",
+    temporary: true,
+  });
+}
+
+function isRefusedSeal(error: SuiteError): boolean {
+  return error.fault === "peer" && error.code.startsWith("seal-") && error.code !== "seal-rate-limited";
+}
+
+function quotaOf(error: SuiteError): "items" | "bytes" | "file-bytes" {
+  const what = error.details["what"];
+  return what === "items" || what === "file-bytes" ? what : "bytes";
+}
