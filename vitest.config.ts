@@ -14,7 +14,13 @@ export default defineConfig({
       { extends: true, test: { name: "slow", include: slow, testTimeout: 300_000, fileParallelism: false } },
       {
         extends: true,
-        test: { name: "interop", include: ["interop/*.interop.ts"], testTimeout: 180_000, hookTimeout: 120_000, fileParallelism: false },
+        test: {
+          name: "interop",
+          include: ["interop/*.interop.ts"],
+          testTimeout: 180_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
       },
     ],
   },

@@ -1,6 +1,11 @@
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { Credentials } from "../peertls-core/credentials.ts";
-import { dialService, type ServiceClientOptions, type ServiceSocket, upgradeServiceClient } from "../peertls-core/service.ts";
+import {
+  dialService,
+  type ServiceClientOptions,
+  type ServiceSocket,
+  upgradeServiceClient,
+} from "../peertls-core/service.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import { SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
@@ -39,10 +44,16 @@ export class IrpClient {
     try {
       const plain = new Channel(socket, signal);
       const hello = await plain.ask({ type: "hello", domain: o.domain }, "hello");
-      if (!hello.versions.split(" ").includes("1")) throw new SuiteError("unsupported", "the server speaks another version", { fault: "service" });
+      if (!hello.versions.split(" ").includes("1"))
+        throw new SuiteError("unsupported", "the server speaks another version", { fault: "service" });
       await plain.ask({ type: "starttls" }, "proceed"); // without `proceed` nothing is ever said in clear
       plain.release();
-      const upgrade = { serverName: o.domain, trust: o.trust, clock: o.clock, ...(o.credentials === undefined ? {} : { credentials: o.credentials }) };
+      const upgrade = {
+        serverName: o.domain,
+        trust: o.trust,
+        clock: o.clock,
+        ...(o.credentials === undefined ? {} : { credentials: o.credentials }),
+      };
       const { stream, root } = await upgradeServiceClient(socket, upgrade);
       const channel = new Channel(stream, signal);
       await channel.ask({ type: "hello", domain: o.domain }, "hello");
@@ -54,7 +65,10 @@ export class IrpClient {
   }
 
   /** @throws SuiteError auth-failed, busy with `retrySeconds` */
-  async authenticate(user: string, secret: { code: string } | { password: string }): Promise<{ identity: Identity; uuid: string }> {
+  async authenticate(
+    user: string,
+    secret: { code: string } | { password: string },
+  ): Promise<{ identity: Identity; uuid: string }> {
     return account(await this.#channel.ask({ type: "auth", method: "upa", user, secret }, "ok"));
   }
 
@@ -70,7 +84,9 @@ export class IrpClient {
 
   /** @throws SuiteError forbidden, syntax, conflict, busy */
   async enrol(kind: CertificateKind, csr: Buffer, label?: string): Promise<IssuedCertificate> {
-    return issued(await this.#channel.ask({ type: "csr", kind, der: csr, ...(label === undefined ? {} : { label }) }, "cert"));
+    return issued(
+      await this.#channel.ask({ type: "csr", kind, der: csr, ...(label === undefined ? {} : { label }) }, "cert"),
+    );
   }
 
   /** @throws as enrol */
@@ -88,7 +104,10 @@ function account(reply: Reply & { type: "ok" }): { identity: Identity; uuid: str
 }
 
 function issued(reply: Reply & { type: "cert" }): IssuedCertificate {
-  return { certificates: reply.certificates.map((der) => parseCertificate(der)), renewAfter: new Date(reply.renewAfter * 1000) };
+  return {
+    certificates: reply.certificates.map((der) => parseCertificate(der)),
+    renewAfter: new Date(reply.renewAfter * 1000),
+  };
 }
 
 const ANSWER_MS = 30_000;
@@ -129,7 +148,8 @@ class Channel {
     }
     const { id, reply } = readReply(this.#answers.shift() as Buffer);
     if (reply.type === "err") throw failureOf(reply);
-    if (id !== this.#id || reply.type !== expected) throw new SuiteError("syntax", "the server answers something else", { fault: "service" });
+    if (id !== this.#id || reply.type !== expected)
+      throw new SuiteError("syntax", "the server answers something else", { fault: "service" });
     return reply as Reply & { type: T };
   }
 
@@ -155,7 +175,10 @@ class Channel {
   };
 
   readonly #closed = () => {
-    this.#failure ??= new SuiteError("unreachable", "the enrolment server closed the connection", { fault: "service", temporary: true });
+    this.#failure ??= new SuiteError("unreachable", "the enrolment server closed the connection", {
+      fault: "service",
+      temporary: true,
+    });
     this.#socket.destroy();
     this.#arrived?.();
   };
@@ -178,6 +201,14 @@ const CODES: Partial<Record<ErrorCode, SuiteErrorCode>> = {
 };
 
 function failureOf(reply: Reply & { type: "err" }): SuiteError {
-  const details = { code: reply.code, text: reply.text.slice(0, 200), ...(reply.retry === undefined ? {} : { retrySeconds: reply.retry }) };
-  return new SuiteError(CODES[reply.code] ?? "internal", "the enrolment server refuses", { fault: "service", temporary: reply.code === "busy", details });
+  const details = {
+    code: reply.code,
+    text: reply.text.slice(0, 200),
+    ...(reply.retry === undefined ? {} : { retrySeconds: reply.retry }),
+  };
+  return new SuiteError(CODES[reply.code] ?? "internal", "the enrolment server refuses", {
+    fault: "service",
+    temporary: reply.code === "busy",
+    details,
+  });
 }

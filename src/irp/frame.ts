@@ -16,7 +16,8 @@ export class FrameReader {
     for (;;) {
       if (this.#buffer.length < 4) return frames;
       const length = this.#buffer.readUInt32BE(0);
-      if (length === 0 || length > this.limit) throw new SuiteError("syntax", "bad frame length", { fault: "peer", details: { code: "bad-frame" } });
+      if (length === 0 || length > this.limit)
+        throw new SuiteError("syntax", "bad frame length", { fault: "peer", details: { code: "bad-frame" } });
       if (this.#buffer.length < 4 + length) return frames;
       frames.push(Buffer.from(this.#buffer.subarray(4, 4 + length)));
       this.#buffer = this.#buffer.subarray(4 + length);

@@ -16,7 +16,14 @@ export type Reply =
   | { type: "hello"; domain: string; versions: string; tls?: "required"; auth?: string }
   | { type: "proceed" }
   | { type: "ok"; identity: string; uuid: string; roles: string }
-  | { type: "cert"; kind: CertificateKind; serial: string; notAfter: number; renewAfter: number; certificates: readonly Buffer[] }
+  | {
+      type: "cert";
+      kind: CertificateKind;
+      serial: string;
+      notAfter: number;
+      renewAfter: number;
+      certificates: readonly Buffer[];
+    }
   | { type: "cacerts"; certificates: readonly Buffer[] }
   | { type: "err"; code: ErrorCode; retry?: number; text: string };
 
@@ -88,7 +95,8 @@ function requestOf(element: Element): Request {
       if (method !== "upa") throw badXml("method");
       const { user, code, password } = texts(element, ["user"], ["code", "password"]);
       if (code !== undefined && password === undefined) return { type: "auth", method: "upa", user, secret: { code } };
-      if (password !== undefined && code === undefined) return { type: "auth", method: "upa", user, secret: { password } };
+      if (password !== undefined && code === undefined)
+        return { type: "auth", method: "upa", user, secret: { password } };
       throw badXml("code or password");
     }
     case "csr": {
@@ -122,9 +130,17 @@ function requestXml(request: Request): string {
       return writeXml({ name: "auth", attributes: { method: "upa" }, children });
     }
     case "csr":
-      return writeXml({ name: "csr", attributes: { kind: request.kind, label: request.label }, text: request.der.toString("base64") });
+      return writeXml({
+        name: "csr",
+        attributes: { kind: request.kind, label: request.label },
+        text: request.der.toString("base64"),
+      });
     case "renew":
-      return writeXml({ name: "renew", attributes: { kind: request.kind, mode: request.mode }, text: request.der.toString("base64") });
+      return writeXml({
+        name: "renew",
+        attributes: { kind: request.kind, mode: request.mode },
+        text: request.der.toString("base64"),
+      });
   }
 }
 
@@ -132,7 +148,13 @@ function replyOf(element: Element): Reply {
   switch (element.name) {
     case "hello": {
       const { domain, versions, tls, auth } = attributes(element, ["domain", "versions"], ["tls", "auth"]);
-      return { type: "hello", domain, versions, ...(tls === "required" ? { tls } : {}), ...(auth === undefined ? {} : { auth }) };
+      return {
+        type: "hello",
+        domain,
+        versions,
+        ...(tls === "required" ? { tls } : {}),
+        ...(auth === undefined ? {} : { auth }),
+      };
     }
     case "proceed":
       return { type: "proceed" };
@@ -141,14 +163,30 @@ function replyOf(element: Element): Reply {
       return { type: "ok", identity, uuid, roles };
     }
     case "cert": {
-      const { kind, serial, notAfter, renewAfter } = attributes(element, ["kind", "serial", "notAfter", "renewAfter"], []);
-      return { type: "cert", kind: kindOf(kind), serial, notAfter: number(notAfter), renewAfter: number(renewAfter), certificates: x509s(element) };
+      const { kind, serial, notAfter, renewAfter } = attributes(
+        element,
+        ["kind", "serial", "notAfter", "renewAfter"],
+        [],
+      );
+      return {
+        type: "cert",
+        kind: kindOf(kind),
+        serial,
+        notAfter: number(notAfter),
+        renewAfter: number(renewAfter),
+        certificates: x509s(element),
+      };
     }
     case "cacerts":
       return { type: "cacerts", certificates: x509s(element) };
     case "err": {
       const { code, retry } = attributes(element, ["code"], ["retry"]);
-      return { type: "err", code: code as ErrorCode, text: element.text, ...(retry === undefined ? {} : { retry: number(retry) }) };
+      return {
+        type: "err",
+        code: code as ErrorCode,
+        text: element.text,
+        ...(retry === undefined ? {} : { retry: number(retry) }),
+      };
     }
     default:
       throw badXml("unknown element");
@@ -158,14 +196,21 @@ function replyOf(element: Element): Reply {
 function replyXml(reply: Reply): string {
   switch (reply.type) {
     case "hello":
-      return writeXml({ name: "hello", attributes: { domain: reply.domain, versions: reply.versions, tls: reply.tls, auth: reply.auth } });
+      return writeXml({
+        name: "hello",
+        attributes: { domain: reply.domain, versions: reply.versions, tls: reply.tls, auth: reply.auth },
+      });
     case "proceed":
       return writeXml({ name: "proceed" });
     case "ok":
       return writeXml({ name: "ok", attributes: { identity: reply.identity, uuid: reply.uuid, roles: reply.roles } });
     case "cert": {
       const { kind, serial, notAfter, renewAfter } = reply;
-      return writeXml({ name: "cert", attributes: { kind, serial, notAfter, renewAfter }, children: reply.certificates.map(x509) });
+      return writeXml({
+        name: "cert",
+        attributes: { kind, serial, notAfter, renewAfter },
+        children: reply.certificates.map(x509),
+      });
     }
     case "cacerts":
       return writeXml({ name: "cacerts", children: reply.certificates.map(x509) });
@@ -186,15 +231,24 @@ function x509s(element: Element): Buffer[] {
 }
 
 /** All that is needed is there, nothing is there that is not known. */
-function attributes<N extends string, O extends string>(element: Element, needed: readonly N[], optional: readonly O[]): Record<N, string> & Partial<Record<O, string>> {
+function attributes<N extends string, O extends string>(
+  element: Element,
+  needed: readonly N[],
+  optional: readonly O[],
+): Record<N, string> & Partial<Record<O, string>> {
   for (const name of Object.keys(element.attributes)) {
-    if (!(needed as readonly string[]).includes(name) && !(optional as readonly string[]).includes(name)) throw badXml("unknown attribute");
+    if (!(needed as readonly string[]).includes(name) && !(optional as readonly string[]).includes(name))
+      throw badXml("unknown attribute");
   }
   for (const name of needed) if (element.attributes[name] === undefined) throw badXml("missing attribute");
   return element.attributes as Record<N, string> & Partial<Record<O, string>>;
 }
 
-function texts<N extends string, O extends string>(element: Element, needed: readonly N[], optional: readonly O[]): Record<N, string> & Partial<Record<O, string>> {
+function texts<N extends string, O extends string>(
+  element: Element,
+  needed: readonly N[],
+  optional: readonly O[],
+): Record<N, string> & Partial<Record<O, string>> {
   const found: Record<string, string> = {};
   for (const child of element.children) {
     if (found[child.name] !== undefined) throw badXml("repeated element");

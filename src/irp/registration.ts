@@ -58,16 +58,35 @@ export class Registration {
    * CSR within 24 h gets the same certificate.
    * @throws SuiteError syntax (`bad-csr`), limit-exceeded (`weak-key`, `policy`), forbidden, conflict (`key-in-use`), store-failed
    */
-  async enrol(applicant: Applicant, kind: CertificateKind, csrDer: Uint8Array, label: string | undefined): Promise<Issued> {
+  async enrol(
+    applicant: Applicant,
+    kind: CertificateKind,
+    csrDer: Uint8Array,
+    label: string | undefined,
+  ): Promise<Issued> {
     const csr = readCsr(csrDer);
     const { account, by } = applicant;
-    const { issued, repeated } = this.#o.ca.issue({ identity: account.identity, name: account.name, kind, csr, ...(label === undefined ? {} : { label }) });
+    const { issued, repeated } = this.#o.ca.issue({
+      identity: account.identity,
+      name: account.name,
+      kind,
+      csr,
+      ...(label === undefined ? {} : { label }),
+    });
     // The code is spent when the first certificate is on record; cut off before, it still opens the door for the same CSR.
-    if (by.method === "code" && kind === "auth" && !repeated && !(await this.#o.accounts.redeem(account.identity, by.code))) {
+    if (
+      by.method === "code" &&
+      kind === "auth" &&
+      !repeated &&
+      !(await this.#o.accounts.redeem(account.identity, by.code))
+    ) {
       this.#o.ca.revoke(issued.serial);
       throw new SuiteError("auth-failed", "wrong user, password or code", { fault: "peer" });
     }
-    this.#o.log.info({ identity: account.identity, kind, serial: issued.serial, by: by.method, repeated }, "certificate issued");
+    this.#o.log.info(
+      { identity: account.identity, kind, serial: issued.serial, by: by.method, repeated },
+      "certificate issued",
+    );
     return issued;
   }
 
@@ -78,7 +97,8 @@ export class Registration {
    */
   async renew(applicant: Applicant, kind: CertificateKind, mode: "same" | "new", csrDer: Uint8Array): Promise<Issued> {
     const { account, by } = applicant;
-    if (by.method !== "certificate") throw new SuiteError("forbidden", "a renewal needs the certificate that it renews", { fault: "peer" });
+    if (by.method !== "certificate")
+      throw new SuiteError("forbidden", "a renewal needs the certificate that it renews", { fault: "peer" });
     const csr = readCsr(csrDer);
     const known = this.#o.ca.keyOwner(csr.fingerprint);
     const own = known !== undefined && known.identity === account.identity && known.kind === kind;
@@ -95,6 +115,10 @@ function readCsr(der: Uint8Array): ParsedCsr {
   try {
     return parseCsr(der);
   } catch (cause) {
-    throw new SuiteError("syntax", "the certificate request cannot be used", { fault: "peer", cause, details: { code: "bad-csr" } });
+    throw new SuiteError("syntax", "the certificate request cannot be used", {
+      fault: "peer",
+      cause,
+      details: { code: "bad-csr" },
+    });
   }
 }

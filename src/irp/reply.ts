@@ -7,7 +7,12 @@ export function errorReply(thrown: unknown): Reply & { type: "err" } {
   const exact = error.details["code"];
   const retry = error.details["retrySeconds"];
   const code = typeof exact === "string" && EXACT.has(exact) ? (exact as ErrorCode) : codeOf(error);
-  return { type: "err", code, text: error.code === "internal" ? "internal error" : error.message, ...(typeof retry === "number" ? { retry } : {}) };
+  return {
+    type: "err",
+    code,
+    text: error.code === "internal" ? "internal error" : error.message,
+    ...(typeof retry === "number" ? { retry } : {}),
+  };
 }
 
 /** Errors after which the connection ends: what follows could not be trusted to be framed. */
@@ -15,7 +20,16 @@ export function closes(code: ErrorCode): boolean {
   return code === "bad-frame" || code === "bad-xml" || code === "version" || code === "tls-required";
 }
 
-const EXACT = new Set<string>(["bad-frame", "bad-xml", "version", "bad-csr", "weak-key", "key-in-use", "policy", "too-large"]);
+const EXACT = new Set<string>([
+  "bad-frame",
+  "bad-xml",
+  "version",
+  "bad-csr",
+  "weak-key",
+  "key-in-use",
+  "policy",
+  "too-large",
+]);
 
 function codeOf(error: SuiteError): ErrorCode {
   switch (error.code) {

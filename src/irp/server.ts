@@ -1,6 +1,12 @@
-import { type LocalListener } from "../peertls-core/loopback.ts";
-import { listenService, type ServiceCaller, type ServiceSocket, type ServiceTls, upgradeServiceServer } from "../peertls-core/service.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
+import type { LocalListener } from "../peertls-core/loopback.ts";
+import {
+  listenService,
+  type ServiceCaller,
+  type ServiceSocket,
+  type ServiceTls,
+  upgradeServiceServer,
+} from "../peertls-core/service.ts";
 import { identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
@@ -77,12 +83,14 @@ class Session {
           // Bytes that came behind `starttls` in clear must not be taken for something said inside TLS.
           if (this.#reader.midFrame) this.#socket.destroy();
           else finish("starttls");
-        } else if (reply.type === "err" && (closes(reply.code) || this.#failures >= MAX_AUTH_FAILURES)) finish("closed");
+        } else if (reply.type === "err" && (closes(reply.code) || this.#failures >= MAX_AUTH_FAILURES))
+          finish("closed");
       };
       const take = (chunk: Buffer) => {
         try {
           const frames = this.#reader.push(chunk);
-          if (frames.length > MAX_IN_FLIGHT) throw new SuiteError("busy", "too many requests at once", { fault: "peer" });
+          if (frames.length > MAX_IN_FLIGHT)
+            throw new SuiteError("busy", "too many requests at once", { fault: "peer" });
           for (const bytes of frames) queue = queue.then(() => answer(bytes)).catch(() => finish("closed"));
           if (this.#state === "plain" && frames.length > 1) this.#socket.destroy();
         } catch (error) {
@@ -99,12 +107,14 @@ class Session {
   async #answer(bytes: Buffer): Promise<Reply> {
     try {
       const { id, request } = readRequest(bytes);
-      if (id <= this.#lastId) throw new SuiteError("syntax", "ids have to rise", { fault: "peer", details: { code: "bad-frame" } });
+      if (id <= this.#lastId)
+        throw new SuiteError("syntax", "ids have to rise", { fault: "peer", details: { code: "bad-frame" } });
       this.#lastId = id;
       this.#frames += 1;
       const ruled = ruling(this.#state, request.type);
       if (!ruled.allowed) return { type: "err", code: ruled.code, text: "not now" };
-      if (this.#state === "plain" && this.#frames > MAX_PLAIN_FRAMES) return { type: "err", code: "tls-required", text: "not in clear" };
+      if (this.#state === "plain" && this.#frames > MAX_PLAIN_FRAMES)
+        return { type: "err", code: "tls-required", text: "not in clear" };
       return await this.#handle(request);
     } catch (error) {
       const reply = errorReply(error);
@@ -118,7 +128,8 @@ class Session {
     const { registration } = this.#o;
     switch (request.type) {
       case "hello": {
-        if (request.domain !== this.#o.domain) throw new SuiteError("not-found", "this server is for another domain", { fault: "peer" });
+        if (request.domain !== this.#o.domain)
+          throw new SuiteError("not-found", "this server is for another domain", { fault: "peer" });
         const offers = this.#state === "plain" ? { tls: "required" as const } : { auth: "upa sca" };
         return { type: "hello", domain: this.#o.domain, versions: "1", ...offers };
       }
@@ -150,14 +161,18 @@ class Session {
     const certificate = this.#caller?.certificate;
     const named = certificate?.identities.find((one) => identityDomain(one.identity) === this.#o.domain);
     const account = named === undefined ? undefined : await this.#o.accounts.find(named.identity);
-    if (certificate === undefined || account === undefined) throw new SuiteError("auth-failed", "the certificate names nobody here", { fault: "peer" });
+    if (certificate === undefined || account === undefined)
+      throw new SuiteError("auth-failed", "the certificate names nobody here", { fault: "peer" });
     return { account, by: { method: "certificate", certificate: certificate.certificate } };
   }
 
   async #byUpa(request: Request & { type: "auth"; method: "upa" }): Promise<Applicant> {
     const { user, secret } = request;
     if ("code" in secret) {
-      return { account: await this.#o.accounts.authenticateCode(user, secret.code), by: { method: "code", code: secret.code } };
+      return {
+        account: await this.#o.accounts.authenticateCode(user, secret.code),
+        by: { method: "code", code: secret.code },
+      };
     }
     return { account: await this.#o.accounts.authenticatePassword(user, secret.password), by: { method: "password" } };
   }

@@ -43,14 +43,18 @@ export function writeXml(element: {
 }): string {
   const attributes = Object.entries(element.attributes ?? {})
     .filter((one): one is [string, string | number] => one[1] !== undefined)
-    .map(([name, value]) => ` ${name}="${escape(String(value))}"`)
+    .map(([name, value]) => ` ${name}="${escaped(String(value))}"`)
     .join("");
-  const inner = escape(element.text ?? "") + (element.children ?? []).join("");
+  const inner = escaped(element.text ?? "") + (element.children ?? []).join("");
   return inner === "" ? `<${element.name}${attributes}/>` : `<${element.name}${attributes}>${inner}</${element.name}>`;
 }
 
 export function badXml(why: string, cause?: unknown): SuiteError {
-  return new SuiteError("syntax", "not a message of this protocol", { fault: "peer", details: { code: "bad-xml", why }, ...(cause === undefined ? {} : { cause }) });
+  return new SuiteError("syntax", "not a message of this protocol", {
+    fault: "peer",
+    details: { code: "bad-xml", why },
+    ...(cause === undefined ? {} : { cause }),
+  });
 }
 
 function preScan(text: string): void {
@@ -78,6 +82,6 @@ function elementOf(element: XmlElement): Element {
   return { name: element.name, attributes: element.attributes, text: children.length > 0 ? "" : text.trim(), children };
 }
 
-function escape(text: string): string {
+function escaped(text: string): string {
   return text.replace(/[&<>"]/g, (one) => `&#${one.charCodeAt(0)};`);
 }

@@ -23,8 +23,16 @@ export class AppPasswords implements OwnerAccess {
     const id = random(4).toString("hex");
     const password = randomText(random);
     const user = identityLocal(this.owner);
-    const ha1 = (algorithm: string) => createHash(algorithm).update(`${user}:${this.realm}:${password}`, "utf8").digest("hex");
-    this.#state.addAppPassword({ id, label, sha256: sha256(password), ha1Sha256: ha1("sha256"), ha1Md5: ha1("md5"), createdAt: now });
+    const ha1 = (algorithm: string) =>
+      createHash(algorithm).update(`${user}:${this.realm}:${password}`, "utf8").digest("hex");
+    this.#state.addAppPassword({
+      id,
+      label,
+      sha256: sha256(password),
+      ha1Sha256: ha1("sha256"),
+      ha1Md5: ha1("md5"),
+      createdAt: now,
+    });
     return { id, password };
   }
 
@@ -44,7 +52,9 @@ export class AppPasswords implements OwnerAccess {
   }
 
   ha1s(algorithm: "SHA-256" | "MD5"): { id: string; ha1: string }[] {
-    return this.#state.appPasswords().map(({ id, ha1Sha256, ha1Md5 }) => ({ id, ha1: algorithm === "MD5" ? ha1Md5 : ha1Sha256 }));
+    return this.#state
+      .appPasswords()
+      .map(({ id, ha1Sha256, ha1Md5 }) => ({ id, ha1: algorithm === "MD5" ? ha1Md5 : ha1Sha256 }));
   }
 }
 
@@ -57,7 +67,8 @@ function randomText(random: (length: number) => Buffer): string {
   let text = "";
   const limit = 256 - (256 % ALPHABET.length);
   while (text.length < CHARACTERS) {
-    for (const byte of random(CHARACTERS)) if (byte < limit && text.length < CHARACTERS) text += ALPHABET.charAt(byte % ALPHABET.length);
+    for (const byte of random(CHARACTERS))
+      if (byte < limit && text.length < CHARACTERS) text += ALPHABET.charAt(byte % ALPHABET.length);
   }
   return text;
 }

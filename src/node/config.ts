@@ -19,7 +19,10 @@ const peer = z.strictObject({
   announce: z
     .strictObject({
       addresses: z.array(host).default([]).describe("announced as they stand; empty: this machine's global addresses"),
-      allowNonGlobal: z.boolean().default(false).describe("also loopback and private addresses: for one machine or one house"),
+      allowNonGlobal: z
+        .boolean()
+        .default(false)
+        .describe("also loopback and private addresses: for one machine or one house"),
     })
     .default({ addresses: [], allowNonGlobal: false }),
   directory: z
@@ -34,11 +37,28 @@ const peer = z.strictObject({
       sipPort: port.default(5062).describe("SIP over UDP and TCP"),
       sipsPort: port.default(5063).describe("SIP over TLS"),
     })
-    .default({ host: "127.0.0.1", smtpsPort: 1465, submissionPort: 1587, ftpPort: 2121, sipPort: 5062, sipsPort: 5063 }),
+    .default({
+      host: "127.0.0.1",
+      smtpsPort: 1465,
+      submissionPort: 1587,
+      ftpPort: 2121,
+      sipPort: 5062,
+      sipsPort: 5063,
+    }),
   outbox: z
     .strictObject({
-      retrySeconds: z.array(z.number().nonnegative()).min(1).default([0, 15, 60, 300, 900, 1800, 3600]).describe("wait before each attempt; the last one repeats"),
-      lifetimeSeconds: z.number().int().min(60).max(2_592_000).default(432_000).describe("an item not delivered by then has failed"),
+      retrySeconds: z
+        .array(z.number().nonnegative())
+        .min(1)
+        .default([0, 15, 60, 300, 900, 1800, 3600])
+        .describe("wait before each attempt; the last one repeats"),
+      lifetimeSeconds: z
+        .number()
+        .int()
+        .min(60)
+        .max(2_592_000)
+        .default(432_000)
+        .describe("an item not delivered by then has failed"),
     })
     .default({ retrySeconds: [0, 15, 60, 300, 900, 1800, 3600], lifetimeSeconds: 432_000 }),
 });
@@ -58,13 +78,22 @@ export const configSchema = z
   .strictObject({
     peer: peer.optional().describe("a person's node"),
     domain: domain.optional().describe("directory, CA and enrolment of one domain"),
-    trust: trustSchema.default({ anchors: [], block: [], allow: [], rules: [], otherwise: "contacts", requests: { port: true } }),
+    trust: trustSchema.default({
+      anchors: [],
+      block: [],
+      allow: [],
+      rules: [],
+      otherwise: "contacts",
+      requests: { port: true },
+    }),
     log: z
       .strictObject({ level: z.enum(["debug", "info", "warn", "error"]).default("info") })
       .default({ level: "info" })
       .describe("written to log/sixtalk.log"),
   })
-  .refine((config) => config.peer !== undefined || config.domain !== undefined, { message: "a peer or a domain part is needed" });
+  .refine((config) => config.peer !== undefined || config.domain !== undefined, {
+    message: "a peer or a domain part is needed",
+  });
 
 export type Config = z.infer<typeof configSchema>;
 export type PeerConfig = NonNullable<Config["peer"]>;
@@ -75,7 +104,11 @@ export type DomainConfig = NonNullable<Config["domain"]>;
  * @throws SuiteError config-invalid; `details.problems` has one line for each problem, with file, line and column
  */
 export function loadConfig(file: string): Config {
-  if (!existsSync(file)) throw new SuiteError("config-invalid", "there is no such file", { fault: "local", details: { problems: `${file}: there is no such file` } });
+  if (!existsSync(file))
+    throw new SuiteError("config-invalid", "there is no such file", {
+      fault: "local",
+      details: { problems: `${file}: there is no such file` },
+    });
   return parseConfig(readFileSync(file, "utf8"), file);
 }
 
@@ -101,7 +134,10 @@ export function parseConfig(text: string, file: string): Config {
 }
 
 /** The nearest node of the file that a problem's path leads to. */
-function positionOf(document: ReturnType<typeof parseDocument>, path: readonly (string | number)[]): number | undefined {
+function positionOf(
+  document: ReturnType<typeof parseDocument>,
+  path: readonly (string | number)[],
+): number | undefined {
   for (let length = path.length; length >= 0; length--) {
     const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] } | undefined;
     if (node?.range !== undefined) return node.range[0];
@@ -115,10 +151,16 @@ function absolute(config: Config, base: string): Config {
     ...config,
     ...(config.peer === undefined ? {} : { peer: { ...config.peer, directory: fix(config.peer.directory) } }),
     ...(config.domain === undefined ? {} : { domain: { ...config.domain, domains: config.domain.domains.map(fix) } }),
-    trust: { ...config.trust, anchors: config.trust.anchors.map((anchor) => ({ ...anchor, file: resolve(base, anchor.file) })) },
+    trust: {
+      ...config.trust,
+      anchors: config.trust.anchors.map((anchor) => ({ ...anchor, file: resolve(base, anchor.file) })),
+    },
   };
 }
 
 function invalid(problems: readonly string[]): SuiteError {
-  return new SuiteError("config-invalid", "the configuration is not valid", { fault: "local", details: { problems: problems.join("\n") } });
+  return new SuiteError("config-invalid", "the configuration is not valid", {
+    fault: "local",
+    details: { problems: problems.join("\n") },
+  });
 }

@@ -29,7 +29,11 @@ export interface ControlError {
   details: Readonly<Record<string, unknown>>;
 }
 
-export function serveControl(path: string, methods: Readonly<Record<string, Method>>, log: Log): Promise<{ close(): Promise<void> }> {
+export function serveControl(
+  path: string,
+  methods: Readonly<Record<string, Method>>,
+  log: Log,
+): Promise<{ close(): Promise<void> }> {
   return listenUnix(path, (socket) => {
     const gone = new AbortController();
     let inFlight = 0;
@@ -39,13 +43,18 @@ export function serveControl(path: string, methods: Readonly<Record<string, Meth
     };
     readLines(socket, MAX_LINE, (line) => {
       let id = 0;
-      const fail = (error: SuiteError) => send({ id, error: { code: error.code, message: error.message, details: error.details } });
+      const fail = (error: SuiteError) =>
+        send({ id, error: { code: error.code, message: error.message, details: error.details } });
       const asked = request.safeParse(parseJson(line));
       if (!asked.success) return fail(new SuiteError("syntax", "not a request", { fault: "local" }));
       id = asked.data.id;
       const known = Object.hasOwn(methods, asked.data.method) ? methods[asked.data.method] : undefined;
-      if (known === undefined) return fail(new SuiteError("not-found", "no such method", { fault: "local", details: { method: asked.data.method } }));
-      if (inFlight >= MAX_IN_FLIGHT) return fail(new SuiteError("busy", "too many requests at once", { fault: "local", temporary: true }));
+      if (known === undefined)
+        return fail(
+          new SuiteError("not-found", "no such method", { fault: "local", details: { method: asked.data.method } }),
+        );
+      if (inFlight >= MAX_IN_FLIGHT)
+        return fail(new SuiteError("busy", "too many requests at once", { fault: "local", temporary: true }));
       const params = known.params.safeParse(asked.data.params ?? {});
       if (!params.success) {
         const problem = params.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ");

@@ -15,7 +15,11 @@ export interface Invitation {
 /** `sixtalk://[::1]:4604/alice@alpha.test?sixid=4606&code=7K3M-…&root=…` */
 export function formatInvitation(invitation: Invitation): string {
   const { host, port } = invitation.irp;
-  const query = new URLSearchParams({ sixid: String(invitation.sixidPort), code: invitation.code, root: invitation.rootHash });
+  const query = new URLSearchParams({
+    sixid: String(invitation.sixidPort),
+    code: invitation.code,
+    root: invitation.rootHash,
+  });
   return `sixtalk://${host.includes(":") ? `[${host}]` : host}:${port}/${encodeURI(invitation.identity)}?${query}`;
 }
 
@@ -29,8 +33,15 @@ export function parseInvitation(text: string): Invitation {
   const code = given.get("code") ?? "";
   const rootHash = given.get("root") ?? "";
   const sixidPort = Number(given.get("sixid") ?? "4606");
-  if (code === "" || !/^[0-9a-f]{32}$/.test(rootHash) || !Number.isInteger(sixidPort)) throw bad("a part of it is missing");
-  return { identity: parseIdentity(decodeURI(person ?? "")), irp: { host, port: Number(port) }, sixidPort, code, rootHash };
+  if (code === "" || !/^[0-9a-f]{32}$/.test(rootHash) || !Number.isInteger(sixidPort))
+    throw bad("a part of it is missing");
+  return {
+    identity: parseIdentity(decodeURI(person ?? "")),
+    irp: { host, port: Number(port) },
+    sixidPort,
+    code,
+    rootHash,
+  };
 }
 
 function bad(why: string): SuiteError {

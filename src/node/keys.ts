@@ -44,7 +44,9 @@ export class KeyFiles {
     const file = this.#file(this.#stem(kind), "key");
     if (existsSync(file)) return createPrivateKey(readFileSync(file, "utf8"));
     const { privateKey } =
-      kind === "auth" ? generateKeyPairSync("ec", { namedCurve: "prime256v1" }) : generateKeyPairSync("rsa", { modulusLength: 3072 });
+      kind === "auth"
+        ? generateKeyPairSync("ec", { namedCurve: "prime256v1" })
+        : generateKeyPairSync("rsa", { modulusLength: 3072 });
     writeDurably(file, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
     return privateKey;
   }
@@ -57,7 +59,10 @@ export class KeyFiles {
 
   storeEnrolment(enrolment: { uuid: string; renewAfter: { auth: Date; encryption: Date } }): void {
     const { uuid, renewAfter } = enrolment;
-    const value: Enrolment = { uuid, renewAfter: { auth: renewAfter.auth.getTime(), encryption: renewAfter.encryption.getTime() } };
+    const value: Enrolment = {
+      uuid,
+      renewAfter: { auth: renewAfter.auth.getTime(), encryption: renewAfter.encryption.getTime() },
+    };
     writeDurably(join(this.#home.keys, "enrolment.json"), `${JSON.stringify(value, undefined, 2)}\n`);
   }
 
@@ -67,7 +72,11 @@ export class KeyFiles {
 
   /** @throws SuiteError config-invalid when something is missing or does not fit */
   load(): OwnKeys {
-    if (!this.enrolled) throw new SuiteError("config-invalid", "this home is not enrolled yet", { fault: "local", details: { home: this.#home.directory } });
+    if (!this.enrolled)
+      throw new SuiteError("config-invalid", "this home is not enrolled yet", {
+        fault: "local",
+        details: { home: this.#home.directory },
+      });
     const enrolment = JSON.parse(readFileSync(join(this.#home.keys, "enrolment.json"), "utf8")) as Enrolment;
     const numbers = this.#encryptionNumbers().sort((a, b) => b - a);
     return {
@@ -80,11 +89,18 @@ export class KeyFiles {
   #read(stem: string, renewAfter: Date): OwnKey {
     try {
       const privateKey = createPrivateKey(readFileSync(this.#file(stem, "key"), "utf8"));
-      const [certificate, ...chain] = pemToDer(readFileSync(this.#file(stem, "pem"), "utf8"), "CERTIFICATE").map((der) => parseCertificate(der));
-      if (certificate === undefined || certificate.fingerprint !== fingerprintOf(privateKey)) throw new Error("key and certificate do not belong together");
+      const [certificate, ...chain] = pemToDer(readFileSync(this.#file(stem, "pem"), "utf8"), "CERTIFICATE").map(
+        (der) => parseCertificate(der),
+      );
+      if (certificate === undefined || certificate.fingerprint !== fingerprintOf(privateKey))
+        throw new Error("key and certificate do not belong together");
       return { privateKey, certificate, chain, renewAfter };
     } catch (cause) {
-      throw new SuiteError("config-invalid", "a key file cannot be used", { fault: "local", cause, details: { file: this.#file(stem, "pem") } });
+      throw new SuiteError("config-invalid", "a key file cannot be used", {
+        fault: "local",
+        cause,
+        details: { file: this.#file(stem, "pem") },
+      });
     }
   }
 

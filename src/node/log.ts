@@ -8,22 +8,42 @@ import { SuiteError } from "../pki/suite-error.ts";
  * Writes JSON lines to `DIRECTORY/NAME.log`, synchronously enough that the last line before a crash is there. Errors are told by code
  * and fields: a message, a body, a key or a password never gets in.
  */
-export function openLog(directory: string, name: string, level: "debug" | "info" | "warn" | "error"): Log & { flush(): void } {
+export function openLog(
+  directory: string,
+  name: string,
+  level: "debug" | "info" | "warn" | "error",
+): Log & { flush(): void } {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const destination = pino.destination({ dest: join(directory, `${name}.log`), sync: true, mkdir: true, mode: 0o600 });
-  const logger = pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime, serializers: { error: errorFields } }, destination);
+  const logger = pino(
+    {
+      level,
+      base: { pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { error: errorFields },
+    },
+    destination,
+  );
   return Object.assign(logger as unknown as Log, { flush: () => destination.flushSync() });
 }
 
 function errorFields(error: unknown): unknown {
   if (error instanceof SuiteError) {
-    return { code: error.code, fault: error.fault, temporary: error.temporary, message: error.message, ...error.details, cause: causeOf(error.cause) };
+    return {
+      code: error.code,
+      fault: error.fault,
+      temporary: error.temporary,
+      message: error.message,
+      ...error.details,
+      cause: causeOf(error.cause),
+    };
   }
   return causeOf(error);
 }
 
 function causeOf(cause: unknown): unknown {
   if (cause instanceof SuiteError) return errorFields(cause);
-  if (cause instanceof Error) return { name: cause.name, message: cause.message, code: (cause as { code?: unknown }).code, stack: cause.stack };
+  if (cause instanceof Error)
+    return { name: cause.name, message: cause.message, code: (cause as { code?: unknown }).code, stack: cause.stack };
   return cause;
 }

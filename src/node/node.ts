@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import type { CutPoint } from "../delivery/cut-point.ts";
+import { type Delivery, openDelivery } from "../delivery/delivery.ts";
 import type { EndpointPort } from "../delivery/endpoint.ts";
-import { openDelivery, type Delivery } from "../delivery/delivery.ts";
 import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import type { Denial } from "../peertls-core/gate.ts";
+import type { Denial } from "../peertls-core/door.ts";
 import { makePeerTls, type PeerTls } from "../peertls-core/peertls.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
 import { Trust } from "../peertls-core/trust.ts";
@@ -67,12 +67,21 @@ export class PeerNode {
 
   static async start(o: NodeOptions): Promise<PeerNode> {
     const { config } = o;
-    if (config.peer === undefined) throw new SuiteError("config-invalid", "the configuration has no peer part", { fault: "local" });
+    if (config.peer === undefined)
+      throw new SuiteError("config-invalid", "the configuration has no peer part", { fault: "local" });
     const files = new KeyFiles(o.home);
     const keys = files.load();
     const state = new State(o.home.state);
     const anchor = readCertificates(config.peer.directory.anchor);
-    const trust = new Trust({ anchors: [], block: [], allow: [], rules: [], otherwise: "deny", contacts: [], requestsOnPort: false });
+    const trust = new Trust({
+      anchors: [],
+      block: [],
+      allow: [],
+      rules: [],
+      otherwise: "deny",
+      contacts: [],
+      requestsOnPort: false,
+    });
     let node: PeerNode | undefined;
     const peerTls = await makePeerTls({
       credentials: keys.auth,
@@ -81,7 +90,9 @@ export class PeerNode {
       random: randomBytes,
       log: o.log,
       onDenied: (denial) => node?.noteDenial(denial),
-      ...(config.trust.requests.port ? { requestSink: (request, from) => (node as PeerNode).requests.take(request, from) } : {}),
+      ...(config.trust.requests.port
+        ? { requestSink: (request, from) => (node as PeerNode).requests.take(request, from) }
+        : {}),
     });
     node = new PeerNode(o, config.peer, files, keys, state, trust, peerTls, anchor);
     await node.#run();
@@ -120,7 +131,8 @@ export class PeerNode {
       http: this.#http,
       uuid: keys.uuid,
       signer: () => this.keys.auth,
-      anchorsFor: (asked) => (asked === domain ? ownAnchors : this.#domainAnchors().filter((one) => one.domains.includes(asked))),
+      anchorsFor: (asked) =>
+        asked === domain ? ownAnchors : this.#domainAnchors().filter((one) => one.domains.includes(asked)),
       pins: state,
       clock: o.clock,
       log: o.log,
@@ -131,7 +143,11 @@ export class PeerNode {
     this.delivery = openDelivery({
       directory: o.home.delivery,
       owner: this.identity,
-      signer: () => ({ certificate: this.keys.auth.certificate, chain: this.keys.auth.chain, privateKey: this.keys.auth.privateKey }),
+      signer: () => ({
+        certificate: this.keys.auth.certificate,
+        chain: this.keys.auth.chain,
+        privateKey: this.keys.auth.privateKey,
+      }),
       decryption: () => this.keys.encryption.map(({ certificate, privateKey }) => ({ certificate, privateKey })),
       anchors: () => this.trust.policy.anchors,
       lookup: this.directory,
@@ -146,9 +162,19 @@ export class PeerNode {
     const tls = localTls(o.home, o.clock());
     const { local } = config;
     const common = { owner: this.identity, access: this.access, random: randomBytes };
-    this.sip = new SipEndpoint({ ...common, local: { host: local.host, sipPort: local.sipPort, sipsPort: local.sipsPort, tls } });
-    this.smtp = new SmtpEndpoint({ ...common, local: { host: local.host, smtpsPort: local.smtpsPort, submissionPort: local.submissionPort, tls } });
-    this.ftps = new FtpsEndpoint({ ...common, directory: join(o.home.delivery, "ftps"), local: { host: local.host, port: local.ftpPort, tls } });
+    this.sip = new SipEndpoint({
+      ...common,
+      local: { host: local.host, sipPort: local.sipPort, sipsPort: local.sipsPort, tls },
+    });
+    this.smtp = new SmtpEndpoint({
+      ...common,
+      local: { host: local.host, smtpsPort: local.smtpsPort, submissionPort: local.submissionPort, tls },
+    });
+    this.ftps = new FtpsEndpoint({
+      ...common,
+      directory: join(o.home.delivery, "ftps"),
+      local: { host: local.host, port: local.ftpPort, tls },
+    });
     this.#renewal = new Renewal({ node: this, files, home: o.home, log: o.log, clock: o.clock });
   }
 
@@ -195,7 +221,14 @@ export class PeerNode {
   }
 
   /** The bound ports, as the ready line and the status tell them. */
-  get ports(): { peer: PeerAddress; smtps: PeerAddress; submission: PeerAddress; ftp: PeerAddress; sip: PeerAddress; sips: PeerAddress } {
+  get ports(): {
+    peer: PeerAddress;
+    smtps: PeerAddress;
+    submission: PeerAddress;
+    ftp: PeerAddress;
+    sip: PeerAddress;
+    sips: PeerAddress;
+  } {
     const none = { host: "", port: 0 };
     return {
       peer: this.peerTls.address ?? none,
@@ -257,7 +290,8 @@ export class PeerNode {
     const addresses = ownAddresses(this.config, this.ports.peer.port);
     const text = JSON.stringify(addresses);
     const now = performance.now();
-    const due = this.#announcedAt === 0 || now - this.#announcedAt > REANNOUNCE_MS || this.#directoryState === "unavailable";
+    const due =
+      this.#announcedAt === 0 || now - this.#announcedAt > REANNOUNCE_MS || this.#directoryState === "unavailable";
     if (text === this.#announced && !due) return;
     await this.directory.publishAddresses(addresses, signal);
     if (due) await this.#learnDomains(signal);
@@ -271,7 +305,9 @@ export class PeerNode {
     const known = await this.directory.domains(signal);
     const own = identityDomain(this.identity);
     this.state.setDomainAnchors(
-      known.filter(({ domain }) => domain !== own).flatMap(({ domain, anchors }) => anchors.map((anchor) => ({ domain, der: anchor.der }))),
+      known
+        .filter(({ domain }) => domain !== own)
+        .flatMap(({ domain, anchors }) => anchors.map((anchor) => ({ domain, der: anchor.der }))),
     );
     this.applyTrust();
   }
@@ -285,7 +321,9 @@ export class PeerNode {
   }
 
   #append(event: Parameters<Delivery["store"]["appendEvent"]>[0]): void {
-    this.delivery.store.appendEvent(event).catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "an event could not be kept"));
+    this.delivery.store
+      .appendEvent(event)
+      .catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "an event could not be kept"));
   }
 
   #domainAnchors() {
@@ -309,4 +347,3 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", done, { once: true });
   });
 }
-

@@ -29,10 +29,15 @@ export class Requests {
   readonly take: RequestSink = async (request: string, from: Stranger) => {
     const { state, trust, identity } = this.#node;
     const domain = identityDomain(from.identity);
-    const anchors = trust.policy.anchors.filter((anchor) => anchor.domains.some((one) => one === "any" || one === domain));
+    const anchors = trust.policy.anchors.filter((anchor) =>
+      anchor.domains.some((one) => one === "any" || one === domain),
+    );
     const verified = await verifyRequest(request, identity, { anchors, now: this.#clock() });
     if (verified.certificate.fingerprint !== from.certificate.fingerprint) {
-      throw new SuiteError("record-rejected", "the request was signed by somebody else", { fault: "peer", details: { step: "signer" } });
+      throw new SuiteError("record-rejected", "the request was signed by somebody else", {
+        fault: "peer",
+        details: { step: "signer" },
+      });
     }
     const known = state.requests();
     const mine = known.find((one) => one.from === verified.from);
@@ -50,7 +55,12 @@ export class Requests {
       ...(organisation === undefined ? {} : { organisation }),
     };
     if (state.addRequest(kept)) {
-      await this.#node.delivery.store.appendEvent({ type: "request.received", from: kept.from, name: kept.name, text: kept.text });
+      await this.#node.delivery.store.appendEvent({
+        type: "request.received",
+        from: kept.from,
+        name: kept.name,
+        text: kept.text,
+      });
       this.#log.info({ from: kept.from }, "a stranger asks to be admitted");
     }
     return "kept";
@@ -60,10 +70,15 @@ export class Requests {
   async decide(from: Identity, decision: Decision, signal: AbortSignal): Promise<void> {
     const { state } = this.#node;
     const request = state.requests().find((one) => one.from === from);
-    if (request === undefined) throw new SuiteError("not-found", "nobody of that name has asked", { fault: "local", details: { from } });
+    if (request === undefined)
+      throw new SuiteError("not-found", "nobody of that name has asked", { fault: "local", details: { from } });
     const now = this.#clock();
     if (decision === "accept-organisation") {
-      if (request.organisation === undefined) throw new SuiteError("not-found", "the certificate names no organisation", { fault: "local", details: { from } });
+      if (request.organisation === undefined)
+        throw new SuiteError("not-found", "the certificate names no organisation", {
+          fault: "local",
+          details: { from },
+        });
       state.addTrustEntry("rules", { issuer: request.issuer }, now);
     }
     if (decision === "block") state.addTrustEntry("block", { identity: from }, now);
@@ -72,27 +87,39 @@ export class Requests {
     this.#node.applyTrust();
     await this.#node.delivery.store.appendEvent({ type: "request.decided", from, decision });
     if (decision === "accept" || decision === "accept-organisation") {
-      this.#knock(from, signal).catch((error: unknown) => this.#log.info({ from, error: asSuiteError(error) }, "the asker could not be told"));
+      this.#knock(from, signal).catch((error: unknown) =>
+        this.#log.info({ from, error: asSuiteError(error) }, "the asker could not be told"),
+      );
     }
   }
 
   /** Whoever refuses us is asked once a day to admit us; what is for him is held until he does. */
   noticed(event: StoredEvent): void {
-    if (event.body.type !== "receipt.changed" || event.body.state !== "held" || event.body.reason !== "not-admitted") return;
+    if (event.body.type !== "receipt.changed" || event.body.state !== "held" || event.body.reason !== "not-admitted")
+      return;
     const to = parseIdentity(event.body.to);
     const { state } = this.#node;
     const last = state.requestSentAt(to);
     const now = this.#clock();
     if (last !== undefined && now.getTime() - last.getTime() < AGAIN_MS) return;
     state.noteRequestSent(to, now);
-    this.#ask(to).catch((error: unknown) => this.#log.warn({ to, error: asSuiteError(error) }, "the request to be admitted could not be handed in"));
+    this.#ask(to).catch((error: unknown) =>
+      this.#log.warn({ to, error: asSuiteError(error) }, "the request to be admitted could not be handed in"),
+    );
   }
 
   async #ask(to: Identity): Promise<void> {
     const { directory, peerTls, keys, config, identity, delivery } = this.#node;
     const signal = AbortSignal.timeout(30_000);
     const record = await directory.lookup(to, {}, signal);
-    const request = await makeRequest({ from: identity, name: config.name, to, text: "", signer: keys.auth, now: this.#clock() });
+    const request = await makeRequest({
+      from: identity,
+      name: config.name,
+      to,
+      text: "",
+      signer: keys.auth,
+      now: this.#clock(),
+    });
     for (const device of record.devices) {
       const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
       const expected = { identity: to, fingerprints: [device.fingerprint], intermediates: record.chain };

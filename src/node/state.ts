@@ -52,14 +52,20 @@ export class State implements PinStore {
     this.#database.exec("pragma journal_mode = wal; pragma synchronous = full; pragma busy_timeout = 5000");
     const { user_version: version } = this.#database.prepare("pragma user_version").get() as { user_version: number };
     if (version === 0) this.#database.exec(`begin; ${SCHEMA}; pragma user_version = 1; commit`);
-    else if (version !== 1) throw new SuiteError("store-failed", "the state was written by a newer version", { fault: "local", details: { version } });
+    else if (version !== 1)
+      throw new SuiteError("store-failed", "the state was written by a newer version", {
+        fault: "local",
+        details: { version },
+      });
   }
 
   contacts(): { identity: Identity; name: string }[] {
-    return this.#all<{ identity: string; name: string }>("select identity, name from contacts order by identity").map(({ identity, name }) => ({
-      identity: parseIdentity(identity),
-      name,
-    }));
+    return this.#all<{ identity: string; name: string }>("select identity, name from contacts order by identity").map(
+      ({ identity, name }) => ({
+        identity: parseIdentity(identity),
+        name,
+      }),
+    );
   }
 
   /** @returns whether the contact is new */
@@ -84,7 +90,13 @@ export class State implements PinStore {
   }
 
   removeTrustEntry(list: "allow" | "block" | "rules", entry: TrustEntry): boolean {
-    return Number(this.#database.prepare("delete from trust_entries where list = ? and entry = ?").run(list, JSON.stringify(entry)).changes) > 0;
+    return (
+      Number(
+        this.#database
+          .prepare("delete from trust_entries where list = ? and entry = ?")
+          .run(list, JSON.stringify(entry)).changes,
+      ) > 0
+    );
   }
 
   find(identity: Identity): Pin | undefined {
@@ -93,7 +105,8 @@ export class State implements PinStore {
   }
 
   put(identity: Identity, pin: Pin): void {
-    const sql = "insert into pins (identity, pin) values (?, ?) on conflict (identity) do update set pin = excluded.pin";
+    const sql =
+      "insert into pins (identity, pin) values (?, ?) on conflict (identity) do update set pin = excluded.pin";
     this.#database.prepare(sql).run(identity, JSON.stringify(pin));
   }
 
@@ -125,7 +138,11 @@ export class State implements PinStore {
 
   /** @returns false if nobody of that name asked */
   decideRequest(from: Identity, state: PeerRequest["state"]): boolean {
-    return Number(this.#database.prepare("update requests set state = ? where from_identity = ?").run(state, from).changes) === 1;
+    return (
+      Number(
+        this.#database.prepare("update requests set state = ? where from_identity = ?").run(state, from).changes,
+      ) === 1
+    );
   }
 
   requestSentAt(to: Identity): Date | undefined {
@@ -134,7 +151,8 @@ export class State implements PinStore {
   }
 
   noteRequestSent(to: Identity, at: Date): void {
-    const sql = "insert into sent_requests (to_identity, sent_at) values (?, ?) on conflict (to_identity) do update set sent_at = excluded.sent_at";
+    const sql =
+      "insert into sent_requests (to_identity, sent_at) values (?, ?) on conflict (to_identity) do update set sent_at = excluded.sent_at";
     this.#database.prepare(sql).run(to, at.getTime());
   }
 
@@ -151,7 +169,8 @@ export class State implements PinStore {
 
   addAppPassword(password: AppPassword): void {
     const { id, label, sha256, ha1Sha256, ha1Md5, createdAt } = password;
-    const sql = "insert into app_passwords (id, label, sha256, ha1_sha256, ha1_md5, created_at) values (?, ?, ?, ?, ?, ?)";
+    const sql =
+      "insert into app_passwords (id, label, sha256, ha1_sha256, ha1_md5, created_at) values (?, ?, ?, ?, ?, ?)";
     this.#database.prepare(sql).run(id, label, sha256, ha1Sha256, ha1Md5, createdAt.getTime());
   }
 
@@ -168,7 +187,8 @@ export class State implements PinStore {
     this.#database.exec("begin immediate");
     try {
       this.#database.exec("delete from domain_anchors");
-      for (const { domain, der } of anchors) this.#database.prepare("insert or ignore into domain_anchors values (?, ?)").run(domain, der);
+      for (const { domain, der } of anchors)
+        this.#database.prepare("insert or ignore into domain_anchors values (?, ?)").run(domain, der);
       this.#database.exec("commit");
     } catch (error) {
       this.#database.exec("rollback");

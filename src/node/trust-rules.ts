@@ -9,7 +9,12 @@ import type { State } from "./state.ts";
 const ALL_SOURCES = ["rfc822Name", "smtpUtf8", "emailAddress", "uid", "sipUri"] as const;
 
 /** The rules in force: the file's and the owner's commands' entries, and an anchor for each domain that the directory knows. */
-export function trustRules(config: TrustConfig, state: State, fileAnchors: readonly PolicyAnchor[], domainAnchors: readonly PolicyAnchor[]): TrustRules {
+export function trustRules(
+  config: TrustConfig,
+  state: State,
+  fileAnchors: readonly PolicyAnchor[],
+  domainAnchors: readonly PolicyAnchor[],
+): TrustRules {
   return {
     anchors: [...fileAnchors, ...domainAnchors],
     block: [...config.block, ...state.trustEntries("block")],
@@ -39,7 +44,14 @@ export function readCertificates(file: string): Certificate[] {
     const certificates = pemToDer(readFileSync(file, "utf8"), "CERTIFICATE").map((der) => parseCertificate(der));
     if (certificates.length > 0) return certificates;
   } catch (cause) {
-    throw new SuiteError("config-invalid", "a certificate file cannot be read", { fault: "local", cause, details: { file } });
+    throw new SuiteError("config-invalid", "a certificate file cannot be read", {
+      fault: "local",
+      cause,
+      details: { file },
+    });
   }
-  throw new SuiteError("config-invalid", "a certificate file holds no certificate", { fault: "local", details: { file } });
+  throw new SuiteError("config-invalid", "a certificate file holds no certificate", {
+    fault: "local",
+    details: { file },
+  });
 }

@@ -39,7 +39,13 @@ export class Paths {
       this.#paths.set(leaf.sha256, known);
       return known;
     }
-    const result = validatePath({ leaf, candidates: [...sent, ...this.#pool.values()], anchors: this.#anchors, time, purpose: "peer" });
+    const result = validatePath({
+      leaf,
+      candidates: [...sent, ...this.#pool.values()],
+      anchors: this.#anchors,
+      time,
+      purpose: "peer",
+    });
     if (result.ok) {
       this.#paths.set(leaf.sha256, result);
       const oldest = this.#paths.keys().next();

@@ -8,7 +8,14 @@ const TCP_MS = 10_000;
 const ALL_MS = 30_000;
 
 /** Of several failures the first of these is told: what says most about the person, before what says most about a way. */
-const WORST_FIRST: readonly SuiteErrorCode[] = ["refused-by-policy", "identity-mismatch", "certificate-invalid", "refused-by-peer", "handshake-failed", "unreachable"];
+const WORST_FIRST: readonly SuiteErrorCode[] = [
+  "refused-by-policy",
+  "identity-mismatch",
+  "certificate-invalid",
+  "refused-by-peer",
+  "handshake-failed",
+  "unreachable",
+];
 
 /**
  * Tries routes in order, the next one 250 ms after the one before or as soon as it failed. None is given up until one
@@ -23,7 +30,8 @@ export async function race<T>(
   signal: AbortSignal,
 ): Promise<T> {
   const ordered = orderRoutes(routes);
-  if (ordered.length === 0) throw new SuiteError("unreachable", "no usable address is known", { fault: "peer", temporary: true });
+  if (ordered.length === 0)
+    throw new SuiteError("unreachable", "no usable address is known", { fault: "peer", temporary: true });
   const over = new AbortController();
   const until = AbortSignal.any([signal, over.signal, AbortSignal.timeout(ALL_MS)]);
   const failures: SuiteError[] = [];
@@ -91,7 +99,12 @@ export function openTcp(address: PeerAddress, signal: AbortSignal): Promise<Sock
       reject(
         signal.aborted
           ? cancelled()
-          : new SuiteError("unreachable", "the peer cannot be reached", { fault: "peer", temporary: true, cause, details: { ...address } }),
+          : new SuiteError("unreachable", "the peer cannot be reached", {
+              fault: "peer",
+              temporary: true,
+              cause,
+              details: { ...address },
+            }),
       );
     };
     const abort = () => fail();
@@ -117,5 +130,8 @@ function worst(failures: readonly SuiteError[]): SuiteError {
     const failure = failures.find((one) => one.code === code);
     if (failure !== undefined) return failure;
   }
-  return failures[0] ?? new SuiteError("unreachable", "the peer cannot be reached in time", { fault: "peer", temporary: true });
+  return (
+    failures[0] ??
+    new SuiteError("unreachable", "the peer cannot be reached in time", { fault: "peer", temporary: true })
+  );
 }

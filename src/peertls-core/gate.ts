@@ -1,52 +1,24 @@
-import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import { connect, type SecureContext, TLSSocket } from "node:tls";
-import { type Certificate, type Fingerprint, type PeerCertificate, parseCertificate, peerCertificate } from "../pki/certificate.ts";
-import type { Identity } from "../pki/identity.ts";
+import {
+  type Certificate,
+  type Fingerprint,
+  type PeerCertificate,
+  parseCertificate,
+  peerCertificate,
+} from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { GATE_KEY, type PeerAddress, PeerConnection, type Protocol } from "./connection.ts";
 import { type Credentials, peerSecureContext } from "./credentials.ts";
+import type { Denial, Door, Expected, Purpose } from "./door.ts";
+import { Confirmation, remoteOf, sentWith } from "./handshake.ts";
 import { type DropReason, HandshakeLimits, type LimitOptions } from "./limits.ts";
-import { peerFailure } from "./peer-failure.ts";
+import { denied, peerFailure } from "./peer-failure.ts";
 import { RefusalSecret } from "./refusal.ts";
 import { Sessions } from "./sessions.ts";
 import type { Trust } from "./trust.ts";
 import { type Approach, alertOf, type DenialReason, type Verdict } from "./verdict.ts";
-
-/** The person we dial, the keys that the person's record lists, and CA certificates that the record carries. */
-export interface Expected {
-  identity: Identity;
-  fingerprints: readonly Fingerprint[];
-  intermediates?: readonly Certificate[];
-}
-
-/** Somebody whom the gate sent away. */
-export interface Denial {
-  at: Date;
-  direction: "in" | "out";
-  protocol: Protocol | "request" | undefined;
-  reason: DenialReason;
-  alert: number;
-  address: PeerAddress;
-  certificate?: PeerCertificate;
-}
-
-/** What a client asks for by ALPN, as the listener understands it. */
-export type Purpose =
-  | { kind: "protocol"; protocol: Protocol }
-  | { kind: "data"; control: PeerConnection; token?: string }
-  | { kind: "request" };
-
-export interface Door {
-  /** @returns the chosen ALPN name and what it means; undefined refuses with alert 120 inside the handshake */
-  choose(offered: readonly string[], serverName: string | undefined): { alpn: string; purpose: Purpose } | undefined;
-  /** What a client without ALPN means: classic ports imply their protocol, the peer port nothing. */
-  implied?: Purpose;
-  admitted(connection: PeerConnection, purpose: Purpose): void;
-  /** An admitted request of a stranger: never becomes a `PeerConnection`. */
-  request?(stream: TLSSocket, from: { certificate: PeerCertificate; identity: Identity; address: PeerAddress }): void;
-}
 
 export interface GateOptions {
   credentials: Credentials;
@@ -60,7 +32,6 @@ export interface GateOptions {
   onDropped?: (reason: DropReason | "handshake-timeout" | "tls-error") => void;
 }
 
-const MAX_SENT = 16;
 const REJUDGED_A_TICK = 500;
 
 interface Open {
@@ -176,12 +147,18 @@ export class Gate {
    * @returns an admitted connection; for `request` the bare stream
    * @throws SuiteError identity-mismatch, refused-by-policy, certificate-invalid, handshake-failed, cancelled
    */
-  connect(raw: Socket, o: ConnectOptions, signal: AbortSignal): Promise<{ connection?: PeerConnection; stream: TLSSocket }> {
+  connect(
+    raw: Socket,
+    o: ConnectOptions,
+    signal: AbortSignal,
+  ): Promise<{ connection?: PeerConnection; stream: TLSSocket }> {
     return new Promise((resolve, reject) => {
       const address = remoteOf(raw);
       raw.on("error", () => undefined);
       if (address === undefined) {
-        reject(new SuiteError("unreachable", "the peer closed before the handshake", { fault: "peer", temporary: true }));
+        reject(
+          new SuiteError("unreachable", "the peer closed before the handshake", { fault: "peer", temporary: true }),
+        );
         return;
       }
       raw.setNoDelay(true);
@@ -200,7 +177,10 @@ export class Gate {
       const secret = new RefusalSecret(socket, "client");
       const purpose: Purpose = o.purpose;
       let admitted = false;
-      const timer = setTimeout(() => socket.destroy(new Error("handshake timeout")), this.#options.limits.handshakeSeconds * 1000);
+      const timer = setTimeout(
+        () => socket.destroy(new Error("handshake timeout")),
+        this.#options.limits.handshakeSeconds * 1000,
+      );
       const abort = () => socket.destroy(new Error("aborted"));
       signal.addEventListener("abort", abort, { once: true });
       const confirmed = new Confirmation(socket);
@@ -236,7 +216,10 @@ export class Gate {
           return;
         }
         if (socket.alpnProtocol !== o.alpn) {
-          failure = new SuiteError("handshake-failed", "the peer does not speak this protocol", { fault: "peer", temporary: true });
+          failure = new SuiteError("handshake-failed", "the peer does not speak this protocol", {
+            fault: "peer",
+            temporary: true,
+          });
           socket.destroy();
           return;
         }
@@ -289,7 +272,8 @@ export class Gate {
         return { admit: false, reason: "not-admitted" };
       }
       if (how.purpose === undefined) return { admit: false, reason: "protocol-unknown" };
-      if (how.direction === "in" && this.#tooMany(certificate.fingerprint, how.purpose)) return { admit: false, reason: "busy" };
+      if (how.direction === "in" && this.#tooMany(certificate.fingerprint, how.purpose))
+        return { admit: false, reason: "busy" };
       return { ...verdict, approach };
     } catch (error) {
       this.#options.log.error({ error, address: how.address }, "the gate failed; the peer is refused");
@@ -306,7 +290,12 @@ export class Gate {
     return count >= (data ? this.#options.limits.dataChannelsPerKey : this.#options.limits.connectionsPerKey);
   }
 
-  #admit(socket: TLSSocket, verdict: Judged & { admit: true }, data: boolean, confirmed: Promise<void>): PeerConnection {
+  #admit(
+    socket: TLSSocket,
+    verdict: Judged & { admit: true },
+    data: boolean,
+    confirmed: Promise<void>,
+  ): PeerConnection {
     const { approach } = verdict;
     const connection = new PeerConnection(GATE_KEY, {
       id: this.#options.random(6).toString("hex"),
@@ -420,54 +409,4 @@ type Judged = (Verdict & { admit: false }) | (Verdict & { admit: true } & { appr
 function protocolOf(purpose: Purpose | undefined): Protocol | "request" | undefined {
   if (purpose === undefined) return undefined;
   return purpose.kind === "protocol" ? purpose.protocol : purpose.kind === "data" ? "ftps" : "request";
-}
-
-function remoteOf(socket: Socket): PeerAddress | undefined {
-  if (socket.remoteAddress === undefined || socket.remotePort === undefined) return undefined;
-  return { host: socket.remoteAddress, port: socket.remotePort };
-}
-
-/** The certificates that came beside the leaf. @throws when there are too many */
-export function sentWith(leaf: X509Certificate): Certificate[] {
-  const sent: Certificate[] = [];
-  for (let next = leaf.issuerCertificate; next !== undefined; next = next.issuerCertificate) {
-    if (sent.length >= MAX_SENT - 1) throw new SuiteError("limit-exceeded", "too many certificates sent", { fault: "peer" });
-    sent.push(parseCertificate(next.raw));
-    if (next.raw.equals(next.issuerCertificate?.raw ?? new Uint8Array())) break;
-  }
-  return sent;
-}
-
-function denied(reason: DenialReason): SuiteError {
-  const details = { reason };
-  if (reason === "identity-mismatch" || reason === "key-not-published") {
-    return new SuiteError("identity-mismatch", "somebody else answers there", { fault: "peer", temporary: true, details });
-  }
-  if (reason === "blocked" || reason === "not-admitted") {
-    return new SuiteError("refused-by-policy", "our own policy refuses this peer", { fault: "local", details });
-  }
-  return new SuiteError("certificate-invalid", "the peer's certificate is not acceptable", { fault: "peer", temporary: true, details });
-}
-
-/** Settles when the peer's gate has shown its mind: by a ticket, by a first byte, or by closing. */
-class Confirmation {
-  readonly promise: Promise<void>;
-  readonly succeed: () => void;
-  readonly fail: (error: SuiteError) => void;
-
-  constructor(socket: TLSSocket) {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    promise.catch(() => undefined);
-    this.promise = promise;
-    this.succeed = resolve;
-    this.fail = reject;
-    const push = socket.push;
-    socket.push = function first(this: TLSSocket, chunk: unknown, encoding?: BufferEncoding) {
-      if (chunk !== null) {
-        socket.push = push;
-        resolve();
-      }
-      return push.call(this, chunk, encoding);
-    };
-  }
 }

@@ -96,7 +96,9 @@ export function prefixOf(host: string): string {
   const [head = "", tail = ""] = (host.split("%")[0] ?? "").split("::");
   const front = head === "" ? [] : head.split(":");
   const back = tail === "" ? [] : tail.split(":");
-  const groups = host.includes("::") ? [...front, ...Array(Math.max(0, 8 - front.length - back.length)).fill("0"), ...back] : front;
+  const groups = host.includes("::")
+    ? [...front, ...Array(Math.max(0, 8 - front.length - back.length)).fill("0"), ...back]
+    : front;
   return groups
     .slice(0, 4)
     .map((group) => Number.parseInt(group || "0", 16).toString(16))

@@ -1,5 +1,5 @@
-import { chmodSync, rmSync } from "node:fs";
 import { createSocket } from "node:dgram";
+import { chmodSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { createSecureContext, TLSSocket } from "node:tls";
 import { SuiteError } from "../pki/suite-error.ts";
@@ -58,7 +58,11 @@ export async function listenLocal(
  * @param trackEnd makes `endedCleanly` answer for the secured socket; costs some throughput
  * @throws SuiteError handshake-failed
  */
-export function upgradeLocal(socket: LocalSocket, tls: LocalTls, options: { trackEnd?: boolean } = {}): Promise<LocalSocket> {
+export function upgradeLocal(
+  socket: LocalSocket,
+  tls: LocalTls,
+  options: { trackEnd?: boolean } = {},
+): Promise<LocalSocket> {
   socket.removeAllListeners("data");
   socket.pause();
   while (socket.read() !== null);
@@ -70,7 +74,12 @@ export function upgradeLocal(socket: LocalSocket, tls: LocalTls, options: { trac
       clearTimeout(timer);
       secured.destroy();
       socket.destroy();
-      reject(new SuiteError("handshake-failed", "the TLS handshake of a local program failed", { fault: "peer", ...(cause === undefined ? {} : { cause }) }));
+      reject(
+        new SuiteError("handshake-failed", "the TLS handshake of a local program failed", {
+          fault: "peer",
+          ...(cause === undefined ? {} : { cause }),
+        }),
+      );
     };
     const timer = setTimeout(fail, HANDSHAKE_MS);
     secured.once("error", fail);
@@ -96,7 +105,12 @@ const HANDSHAKE_MS = 10_000;
 function localContext(tls: LocalTls) {
   const known = CONTEXTS.get(tls);
   if (known !== undefined) return known;
-  const made = createSecureContext({ key: tls.keyPem, cert: tls.certificatePem, minVersion: "TLSv1.2", sessionIdContext: "sixtalk-local" });
+  const made = createSecureContext({
+    key: tls.keyPem,
+    cert: tls.certificatePem,
+    minVersion: "TLSv1.2",
+    sessionIdContext: "sixtalk-local",
+  });
   CONTEXTS.set(tls, made);
   return made;
 }
@@ -108,7 +122,10 @@ export interface LocalUdp extends LocalListener {
   send(bytes: Uint8Array, to: PeerAddress): void;
 }
 
-export function listenUdp(o: { host: string; port: number }, onDatagram: (bytes: Buffer, from: PeerAddress) => void): Promise<LocalUdp> {
+export function listenUdp(
+  o: { host: string; port: number },
+  onDatagram: (bytes: Buffer, from: PeerAddress) => void,
+): Promise<LocalUdp> {
   const socket = createSocket(o.host.includes(":") ? "udp6" : "udp4");
   socket.on("message", (bytes, from) => onDatagram(bytes, { host: from.address, port: from.port }));
   return new Promise((resolve, reject) => {
@@ -134,7 +151,10 @@ export function dialLocal(address: PeerAddress, signal: AbortSignal): Promise<Lo
 }
 
 /** The control socket: mode 0600, a stale one is replaced. @throws SuiteError conflict when a live process listens there */
-export async function listenUnix(path: string, onSocket: (socket: LocalSocket) => void): Promise<{ close(): Promise<void> }> {
+export async function listenUnix(
+  path: string,
+  onSocket: (socket: LocalSocket) => void,
+): Promise<{ close(): Promise<void> }> {
   const live = await dialUnix(path, AbortSignal.timeout(1_000)).catch(() => undefined);
   if (live !== undefined) {
     live.destroy();
@@ -152,7 +172,13 @@ export async function listenUnix(path: string, onSocket: (socket: LocalSocket) =
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", (cause) =>
-        reject(new SuiteError("config-invalid", "cannot open the control socket", { fault: "local", cause, details: { path } })),
+        reject(
+          new SuiteError("config-invalid", "cannot open the control socket", {
+            fault: "local",
+            cause,
+            details: { path },
+          }),
+        ),
       );
       server.listen(path, resolve);
     });
@@ -175,7 +201,14 @@ export function dialUnix(path: string, signal: AbortSignal): Promise<LocalSocket
     const socket = connect({ path });
     const fail = (cause?: unknown) => {
       socket.destroy();
-      reject(new SuiteError("unreachable", "no node is running there", { fault: "local", temporary: true, cause, details: { path } }));
+      reject(
+        new SuiteError("unreachable", "no node is running there", {
+          fault: "local",
+          temporary: true,
+          cause,
+          details: { path },
+        }),
+      );
     };
     const abort = () => fail();
     signal.addEventListener("abort", abort, { once: true });

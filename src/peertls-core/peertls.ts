@@ -4,7 +4,8 @@ import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerAddress, PeerConnection, Protocol } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
 import { race } from "./dial.ts";
-import { type Denial, type Door, type Expected, Gate, type GateOptions, type Purpose } from "./gate.ts";
+import type { Denial, Door, Expected, Purpose } from "./door.ts";
+import { Gate, type GateOptions } from "./gate.ts";
 import { DEFAULT_LIMITS, type LimitOptions } from "./limits.ts";
 import type { TracedVerdict } from "./policy.ts";
 import { handRequest, REQUEST_ALPN, type RequestSink, takeRequest } from "./request-intake.ts";
@@ -67,7 +68,9 @@ export class PeerTls {
   /** The bound peer port; undefined before `listen`. */
   get address(): PeerAddress | undefined {
     const bound = this.#server?.address();
-    return bound === null || bound === undefined || typeof bound === "string" ? undefined : { host: bound.address, port: bound.port };
+    return bound === null || bound === undefined || typeof bound === "string"
+      ? undefined
+      : { host: bound.address, port: bound.port };
   }
 
   get connections(): readonly PeerConnection[] {
@@ -146,11 +149,18 @@ export class PeerTls {
   }
 
   /** Asks a peer who refused us to be admitted. @throws as `dial`; refused-by-peer if it takes no requests */
-  async sendRequest(expected: Expected, routes: readonly Route[], request: string, signal: AbortSignal): Promise<"kept" | "later"> {
+  async sendRequest(
+    expected: Expected,
+    routes: readonly Route[],
+    request: string,
+    signal: AbortSignal,
+  ): Promise<"kept" | "later"> {
     const stream = await race(
       routes,
       (raw, _route, until) =>
-        this.#gate.connect(raw, { expected, alpn: REQUEST_ALPN, purpose: { kind: "request" } }, until).then((one) => one.stream),
+        this.#gate
+          .connect(raw, { expected, alpn: REQUEST_ALPN, purpose: { kind: "request" } }, until)
+          .then((one) => one.stream),
       (late) => late.destroy(),
       signal,
     );
@@ -187,10 +197,16 @@ export class PeerTls {
     await closed;
   }
 
-  #dial(expected: Expected, routes: readonly Route[], how: { alpn: string; purpose: Purpose; serverName?: string }, signal: AbortSignal) {
+  #dial(
+    expected: Expected,
+    routes: readonly Route[],
+    how: { alpn: string; purpose: Purpose; serverName?: string },
+    signal: AbortSignal,
+  ) {
     return race(
       routes,
-      async (raw: Socket, _route, until) => (await this.#gate.connect(raw, { expected, ...how }, until)).connection as PeerConnection,
+      async (raw: Socket, _route, until) =>
+        (await this.#gate.connect(raw, { expected, ...how }, until)).connection as PeerConnection,
       (late) => late.destroy(),
       signal,
     );
@@ -207,7 +223,8 @@ export class PeerTls {
         return { alpn: DATA_ALPN, purpose: { kind: "data", control: announced.control, token: token as string } };
       }
       for (const alpn of offered) {
-        if (alpn === REQUEST_ALPN && this.#options.requestSink !== undefined) return { alpn, purpose: { kind: "request" } };
+        if (alpn === REQUEST_ALPN && this.#options.requestSink !== undefined)
+          return { alpn, purpose: { kind: "request" } };
         for (const [protocol, name] of Object.entries(ALPN) as [Protocol, string][]) {
           if (name === alpn && this.#accept.has(protocol)) return { alpn, purpose: { kind: "protocol", protocol } };
         }

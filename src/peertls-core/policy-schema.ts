@@ -14,16 +14,23 @@ const selector = z
   .partial();
 
 function oneOf(...names: (keyof z.infer<typeof selector>)[]) {
-  return selector.extend({ protocols: protocols.optional() }).refine(
-    (entry) => Object.keys(entry).filter((key) => key !== "protocols").length === 1 && names.some((name) => entry[name] !== undefined),
-    { message: `exactly one of ${names.join(", ")} is needed` },
-  );
+  return selector
+    .extend({ protocols: protocols.optional() })
+    .refine(
+      (entry) =>
+        Object.keys(entry).filter((key) => key !== "protocols").length === 1 &&
+        names.some((name) => entry[name] !== undefined),
+      { message: `exactly one of ${names.join(", ")} is needed` },
+    );
 }
 
 const anchor = z.strictObject({
   name: z.string().min(1).describe("how rules and logs call this anchor"),
   file: z.string().describe("PEM file with a CA certificate, or one end-entity certificate, which is then pinned"),
-  domains: z.array(z.string().min(1)).min(1).describe("whose identities it may vouch for; .x = below x; `any` must be said"),
+  domains: z
+    .array(z.string().min(1))
+    .min(1)
+    .describe("whose identities it may vouch for; .x = below x; `any` must be said"),
   organisations: z.array(z.string()).default([]).describe("organisation names it may vouch for"),
   identitiesFrom: z
     .array(z.enum(["rfc822Name", "smtpUtf8", "emailAddress", "uid", "sipUri"]))

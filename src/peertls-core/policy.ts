@@ -53,8 +53,10 @@ export function compilePolicy(rules: TrustRules): TrustPolicy {
 
     // 1. the block-list: whatever the certificate claims counts, even where no anchor vouches for the claim
     const blocked =
-      match(block, approach, { identities: certificate.identities.map((one) => one.identity), keys: keys.map((one) => one.fingerprint) }) ??
-      (path.ok ? block.issuers.get(path.anchor.name)?.find((entry) => applies(entry, approach)) : undefined);
+      match(block, approach, {
+        identities: certificate.identities.map((one) => one.identity),
+        keys: keys.map((one) => one.fingerprint),
+      }) ?? (path.ok ? block.issuers.get(path.anchor.name)?.find((entry) => applies(entry, approach)) : undefined);
     if (blocked !== undefined) {
       tell(`block: ${show(blocked)}`);
       return { admit: false, reason: "blocked", entry: show(blocked) };
@@ -71,11 +73,17 @@ export function compilePolicy(rules: TrustRules): TrustPolicy {
       tell(`certificate: anchor ${path.anchor.name} is not in force any more`);
       return { admit: false, reason: "issuer-unknown" };
     }
-    const named = certificate.identities.filter((one) => anchor.identitiesFrom.includes(one.source)).map((one) => one.identity);
+    const named = certificate.identities
+      .filter((one) => anchor.identitiesFrom.includes(one.source))
+      .map((one) => one.identity);
     const vouched = named.filter((identity) => inDomains(anchor.domains, identityDomain(identity)));
     const preferred = vouched[0];
     if (preferred === undefined) {
-      tell(named.length === 0 ? "certificate: it names nobody" : `certificate: anchor ${anchor.name} may not vouch for ${named.join(", ")}`);
+      tell(
+        named.length === 0
+          ? "certificate: it names nobody"
+          : `certificate: anchor ${anchor.name} may not vouch for ${named.join(", ")}`,
+      );
       return { admit: false, reason: named.length === 0 ? "no-identity" : "name-out-of-scope" };
     }
     tell(`certificate: valid to anchor ${anchor.name}, names ${vouched.join(", ")}`);
@@ -150,7 +158,13 @@ interface Selectors {
 }
 
 function selectors(entries: readonly TrustEntry[]): Selectors {
-  const made: Selectors = { identities: new Map(), fingerprints: new Map(), domains: new Map(), organisations: new Map(), issuers: new Map() };
+  const made: Selectors = {
+    identities: new Map(),
+    fingerprints: new Map(),
+    domains: new Map(),
+    organisations: new Map(),
+    issuers: new Map(),
+  };
   for (const entry of entries) {
     if (entry.identity !== undefined) add(made.identities, parseIdentity(entry.identity), entry);
     else if (entry.fingerprint !== undefined) add(made.fingerprints, parseFingerprint(entry.fingerprint), entry);
@@ -202,7 +216,9 @@ function byDomain(
 
 /** An entry without protocols speaks of all of them, requests included. */
 function applies(entry: TrustEntry, approach: Approach): boolean {
-  return entry.protocols === undefined || (approach.protocol !== "request" && entry.protocols.includes(approach.protocol));
+  return (
+    entry.protocols === undefined || (approach.protocol !== "request" && entry.protocols.includes(approach.protocol))
+  );
 }
 
 function inDomains(domains: readonly string[], domain: string): boolean {

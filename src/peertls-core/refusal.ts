@@ -32,7 +32,10 @@ export class RefusalSecret {
    */
   refuse(raw: Socket, alert: number | undefined): void {
     const secret = this.#value;
-    const record = alert === undefined || secret === undefined ? undefined : alertRecord(this.#socket.getCipher().name, secret, alert);
+    const record =
+      alert === undefined || secret === undefined
+        ? undefined
+        : alertRecord(this.#socket.getCipher().name, secret, alert);
     if (record !== undefined) raw.write(record);
     this.#socket.destroy();
     this.forget();

@@ -13,7 +13,9 @@ const MAX_ROUTES = 16;
 export function orderRoutes(routes: readonly Route[]): Route[] {
   const rank = ({ address }: Route) => (isIPv6(address.host) ? (isGlobal(address.host) ? 0 : 1) : 2);
   return routes
-    .filter(({ address }) => (isIPv4(address.host) || isIPv6(address.host)) && address.port > 0 && address.port < 65_536)
+    .filter(
+      ({ address }) => (isIPv4(address.host) || isIPv6(address.host)) && address.port > 0 && address.port < 65_536,
+    )
     .map((route, index) => ({ route, index }))
     .sort((a, b) => rank(a.route) - rank(b.route) || a.index - b.index)
     .map(({ route }) => route)
@@ -47,7 +49,12 @@ const NOT_GLOBAL = blockList(
   ],
   "ipv4",
 );
-for (const [net, bits] of [["2001:db8::", 32], ["2001::", 23], ["2002::", 16], ["3fff::", 20]] as const) {
+for (const [net, bits] of [
+  ["2001:db8::", 32],
+  ["2001::", 23],
+  ["2002::", 16],
+  ["3fff::", 20],
+] as const) {
   NOT_GLOBAL.addSubnet(net, bits, "ipv6");
 }
 

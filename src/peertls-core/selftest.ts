@@ -1,5 +1,5 @@
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
-import { createServer, connect as connectTcp, type Server, type Socket } from "node:net";
+import { connect as connectTcp, createServer, type Server, type Socket } from "node:net";
 import { connect, TLSSocket } from "node:tls";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { parseIdentity } from "../pki/identity.ts";
@@ -7,13 +7,19 @@ import { type Log, silentLog } from "../pki/log.ts";
 import { issueAuth, issueIssuingCa, issueRoot } from "../pki/profile.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
 import { type Credentials, peerSecureContext } from "./credentials.ts";
-import { type Door, Gate } from "./gate.ts";
+import type { Door } from "./door.ts";
+import { Gate } from "./gate.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { alertNumber } from "./peer-failure.ts";
 import type { TrustRules } from "./policy.ts";
 import { Trust } from "./trust.ts";
 
-export type SelfTestName = "server-denies" | "server-denies-resumed" | "client-denies" | "intermediates-visible" | "untrusted-gets-nothing";
+export type SelfTestName =
+  | "server-denies"
+  | "server-denies-resumed"
+  | "client-denies"
+  | "intermediates-visible"
+  | "untrusted-gets-nothing";
 
 export interface SelfTest {
   /** `plain`: the alert records do not work on this Node; a refusal is a bare close. */
@@ -74,7 +80,14 @@ function makePeople(): People {
     const person = (name: string): Credentials => {
       const privateKey = key();
       const identity = parseIdentity(`${name}@${DOMAIN}`);
-      const der = issueAuth({ issuer: { certificate: ca, privateKey: caKey }, spki: spki(privateKey), identity, name, now, serial: serial() });
+      const der = issueAuth({
+        issuer: { certificate: ca, privateKey: caKey },
+        spki: spki(privateKey),
+        identity,
+        name,
+        now,
+        serial: serial(),
+      });
       return { privateKey, certificate: parseCertificate(der), chain: [ca] };
     };
     return { root, person };
@@ -84,18 +97,35 @@ function makePeople(): People {
 }
 
 function rulesFor(people: People, admitted: boolean): TrustRules {
-  const anchor = { name: "self-test", certificate: people.root, domains: [DOMAIN], organisations: [], identitiesFrom: ["rfc822Name"] as const };
+  const anchor = {
+    name: "self-test",
+    certificate: people.root,
+    domains: [DOMAIN],
+    organisations: [],
+    identitiesFrom: ["rfc822Name"] as const,
+  };
   const rules = admitted ? [{ issuer: "self-test" }] : [];
   return { anchors: [anchor], block: [], allow: [], rules, otherwise: "deny", contacts: [], requestsOnPort: false };
 }
 
 function gateFor(credentials: Credentials, rules: TrustRules): { gate: Gate; trust: Trust } {
   const trust = new Trust(rules);
-  return { gate: new Gate({ credentials, trust, limits: DEFAULT_LIMITS, clock: () => new Date(), random: randomBytes, log: silentLog }), trust };
+  return {
+    gate: new Gate({
+      credentials,
+      trust,
+      limits: DEFAULT_LIMITS,
+      clock: () => new Date(),
+      random: randomBytes,
+      log: silentLog,
+    }),
+    trust,
+  };
 }
 
 const DOOR: Door = {
-  choose: (offered) => (offered.includes("sip/2") ? { alpn: "sip/2", purpose: { kind: "protocol", protocol: "sip" } } : undefined),
+  choose: (offered) =>
+    offered.includes("sip/2") ? { alpn: "sip/2", purpose: { kind: "protocol", protocol: "sip" } } : undefined,
   admitted: (connection) => connection.stream.write("admitted"),
 };
 
@@ -172,8 +202,16 @@ async function clientDenies(people: People): Promise<boolean> {
   return withServer(
     (raw) => {
       const context = peerSecureContext(people.stranger);
-      const socket = new TLSSocket(raw, { isServer: true, secureContext: context, requestCert: true, rejectUnauthorized: false, ALPNProtocols: ["sip/2"] });
-      socket.on("error", (error) => resolve(alertNumber(error) === 48 && socket.getPeerX509Certificate() === undefined));
+      const socket = new TLSSocket(raw, {
+        isServer: true,
+        secureContext: context,
+        requestCert: true,
+        rejectUnauthorized: false,
+        ALPNProtocols: ["sip/2"],
+      });
+      socket.on("error", (error) =>
+        resolve(alertNumber(error) === 48 && socket.getPeerX509Certificate() === undefined),
+      );
       socket.on("close", () => resolve(false));
     },
     async (port) => {

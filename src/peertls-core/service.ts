@@ -1,4 +1,11 @@
-import { Agent, createServer as createHttpServer, type IncomingMessage, request, type Server as HttpServer, type ServerResponse } from "node:http";
+import {
+  Agent,
+  createServer as createHttpServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  request,
+  type ServerResponse,
+} from "node:http";
 import { createServer, type Socket } from "node:net";
 import { connect, createSecureContext, type SecureContext, TLSSocket } from "node:tls";
 import { type Certificate, type PeerCertificate, parseCertificate, peerCertificate } from "../pki/certificate.ts";
@@ -8,7 +15,7 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import type { PeerAddress } from "./connection.ts";
 import { type Credentials, certificatesPem } from "./credentials.ts";
 import { openTcp } from "./dial.ts";
-import { sentWith } from "./gate.ts";
+import { sentWith } from "./handshake.ts";
 import type { LocalListener } from "./loopback.ts";
 import { listening } from "./peertls.ts";
 import { RefusalSecret } from "./refusal.ts";
@@ -39,7 +46,10 @@ const HANDSHAKE_MS = 10_000;
  * expired, badly signed or not for this purpose: its alert, and the end.
  * @throws SuiteError syntax when bytes came in clear behind the upgrade command; handshake-failed; certificate-invalid
  */
-export function upgradeServiceServer(raw: ServiceSocket, tls: ServiceTls): Promise<{ stream: ServiceSocket; caller: ServiceCaller }> {
+export function upgradeServiceServer(
+  raw: ServiceSocket,
+  tls: ServiceTls,
+): Promise<{ stream: ServiceSocket; caller: ServiceCaller }> {
   raw.removeAllListeners("data");
   const address = { host: raw.remoteAddress ?? "", port: raw.remotePort ?? 0 };
   if (raw.readableLength > 0) {
@@ -84,11 +94,17 @@ export interface ServiceClientOptions {
  * @returns also the CA certificate that the path ends at
  * @throws SuiteError certificate-invalid, handshake-failed
  */
-export function upgradeServiceClient(raw: ServiceSocket, o: ServiceClientOptions): Promise<{ stream: ServiceSocket; root: Certificate }> {
+export function upgradeServiceClient(
+  raw: ServiceSocket,
+  o: ServiceClientOptions,
+): Promise<{ stream: ServiceSocket; root: Certificate }> {
   raw.removeAllListeners("data");
   const socket = connect({
     socket: raw,
-    secureContext: o.credentials === undefined ? createSecureContext({ ca: [], minVersion: "TLSv1.3" }) : serviceContext(o.credentials),
+    secureContext:
+      o.credentials === undefined
+        ? createSecureContext({ ca: [], minVersion: "TLSv1.3" })
+        : serviceContext(o.credentials),
     rejectUnauthorized: false,
     checkServerIdentity: () => undefined,
     servername: o.serverName,
@@ -103,9 +119,15 @@ export function upgradeServiceClient(raw: ServiceSocket, o: ServiceClientOptions
     const anchors =
       "anchors" in trust
         ? trust.anchors
-        : sent.filter((one) => one.fingerprint.startsWith(trust.rootHash)).map((one) => ({ name: "invitation", certificate: one }));
+        : sent
+            .filter((one) => one.fingerprint.startsWith(trust.rootHash))
+            .map((one) => ({ name: "invitation", certificate: one }));
     const path = validatePath({ leaf: certificate, candidates: sent, anchors, time: o.clock(), purpose: "server" });
-    if (!path.ok) return { alert: path.reason === "issuer-unknown" ? 48 : path.reason === "expired" ? 45 : 42, reason: path.reason };
+    if (!path.ok)
+      return {
+        alert: path.reason === "issuer-unknown" ? 48 : path.reason === "expired" ? 45 : 42,
+        reason: path.reason,
+      };
     if (!serverNameMatches(certificate, o.serverName)) return { alert: 42, reason: "server-name" };
     return { root: path.anchor.certificate };
   }).then(({ root }) => ({ stream: socket, root: root as Certificate }));
@@ -119,7 +141,13 @@ interface Judgement {
 }
 
 /** Waits for the handshake, judges in the same tick, refuses by a real alert. */
-function settled(raw: Socket, socket: TLSSocket, secret: RefusalSecret, event: "secure" | "secureConnect", judge: () => Judgement): Promise<Judgement> {
+function settled(
+  raw: Socket,
+  socket: TLSSocket,
+  secret: RefusalSecret,
+  event: "secure" | "secureConnect",
+  judge: () => Judgement,
+): Promise<Judgement> {
   raw.on("error", () => undefined);
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
@@ -144,7 +172,10 @@ function settled(raw: Socket, socket: TLSSocket, secret: RefusalSecret, event: "
         reject(
           new SuiteError("certificate-invalid", "the other side's certificate is not acceptable", {
             fault: "peer",
-            details: { alert: judgement.alert, ...(judgement.reason === undefined ? {} : { reason: judgement.reason }) },
+            details: {
+              alert: judgement.alert,
+              ...(judgement.reason === undefined ? {} : { reason: judgement.reason }),
+            },
           }),
         );
         secret.refuse(raw, judgement.alert);
@@ -157,7 +188,10 @@ function settled(raw: Socket, socket: TLSSocket, secret: RefusalSecret, event: "
 }
 
 /** Opens a plain listener for a service that upgrades to TLS itself (IRP). */
-export async function listenService(at: PeerAddress, onSocket: (socket: ServiceSocket) => void): Promise<LocalListener> {
+export async function listenService(
+  at: PeerAddress,
+  onSocket: (socket: ServiceSocket) => void,
+): Promise<LocalListener> {
   const open = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {
     open.add(socket);
@@ -197,7 +231,10 @@ export function httpsService(o: ServiceTls & PeerAddress): HttpsService {
   let listener: LocalListener | undefined;
   return {
     serverFactory: (handler) => {
-      http = createHttpServer({ maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 10_000, keepAliveTimeout: 300_000 }, handler);
+      http = createHttpServer(
+        { maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 10_000, keepAliveTimeout: 300_000 },
+        handler,
+      );
       return http;
     },
     callerOf: (socket) => callers.get(socket) ?? { address: { host: "", port: 0 } },
@@ -208,7 +245,8 @@ export function httpsService(o: ServiceTls & PeerAddress): HttpsService {
             callers.set(stream, caller);
             http?.emit("connection", stream);
           },
-          (error: unknown) => o.log.debug({ error: asSuiteError(error).code, address: raw.remoteAddress }, "service handshake failed"),
+          (error: unknown) =>
+            o.log.debug({ error: asSuiteError(error).code, address: raw.remoteAddress }, "service handshake failed"),
         );
       });
       return listener.address;
@@ -271,12 +309,23 @@ export function httpsClient(o: HttpsClientOptions): HttpsClient {
     request: (what, signal) =>
       new Promise((resolve, reject) => {
         const fail = (cause: unknown) => {
-          if (signal.aborted) reject(new SuiteError("cancelled", "the request was given up", { fault: "local", temporary: true }));
+          if (signal.aborted)
+            reject(new SuiteError("cancelled", "the request was given up", { fault: "local", temporary: true }));
           else if (cause instanceof SuiteError) reject(cause);
-          else reject(new SuiteError("unreachable", "the service did not answer", { fault: "service", temporary: true, cause }));
+          else
+            reject(
+              new SuiteError("unreachable", "the service did not answer", { fault: "service", temporary: true, cause }),
+            );
         };
         const outgoing = request(
-          { agent, method: what.method, path: what.path, host: o.serverName, headers: { host: o.serverName, ...what.headers }, signal },
+          {
+            agent,
+            method: what.method,
+            path: what.path,
+            host: o.serverName,
+            headers: { host: o.serverName, ...what.headers },
+            signal,
+          },
           (response) => {
             const parts: Buffer[] = [];
             let size = 0;
@@ -290,7 +339,8 @@ export function httpsClient(o: HttpsClientOptions): HttpsClient {
             });
             response.on("end", () => {
               const headers: Record<string, string> = {};
-              for (const [name, value] of Object.entries(response.headers)) if (typeof value === "string") headers[name] = value;
+              for (const [name, value] of Object.entries(response.headers))
+                if (typeof value === "string") headers[name] = value;
               resolve({ status: response.statusCode ?? 0, headers, body: Buffer.concat(parts) });
             });
           },

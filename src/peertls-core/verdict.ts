@@ -1,5 +1,5 @@
-import type { Identity } from "../pki/identity.ts";
 import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
+import type { Identity } from "../pki/identity.ts";
 import type { PathResult } from "../pki/path.ts";
 import type { PeerAddress, Protocol } from "./connection.ts";
 

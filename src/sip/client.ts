@@ -1,11 +1,11 @@
 import type { Outgoing } from "../delivery/endpoint.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
-import type { PeerDevice, PeerRecord } from "../sixid/directory.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import type { PeerDevice, PeerRecord } from "../sixid/directory.ts";
 import type { SipRequest } from "./grammar.ts";
-import { sipUriOf } from "./uri.ts";
 import type { PeerFlow } from "./peer-flow.ts";
 import { failureOf } from "./reply.ts";
+import { sipUriOf } from "./uri.ts";
 
 export interface MessageClientOptions {
   peerTls: PeerTls;
@@ -19,9 +19,17 @@ export interface MessageClientOptions {
  * Hands one message to the first device that takes it.
  * @throws SuiteError as `PeerTls.dial`, and what the peer's answer means
  */
-export async function sendMessage(item: Outgoing, to: PeerRecord, o: MessageClientOptions, signal: AbortSignal): Promise<void> {
+export async function sendMessage(
+  item: Outgoing,
+  to: PeerRecord,
+  o: MessageClientOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const body = await bodyOf(item);
-  let failure = new SuiteError("unreachable", "the record lists no device that can be dialled", { fault: "peer", temporary: true });
+  let failure = new SuiteError("unreachable", "the record lists no device that can be dialled", {
+    fault: "peer",
+    temporary: true,
+  });
   for (const device of to.devices) {
     try {
       const flow = await reach(device, to, o, signal);
@@ -36,10 +44,18 @@ export async function sendMessage(item: Outgoing, to: PeerRecord, o: MessageClie
   throw failure;
 }
 
-async function reach(device: PeerDevice, to: PeerRecord, o: MessageClientOptions, signal: AbortSignal): Promise<PeerFlow> {
+async function reach(
+  device: PeerDevice,
+  to: PeerRecord,
+  o: MessageClientOptions,
+  signal: AbortSignal,
+): Promise<PeerFlow> {
   const open = o.flowTo(device.fingerprint);
   if (open?.alive) return open;
-  const routes = device.addresses.map((address) => ({ kind: "direct" as const, address: { host: address.host, port: address.port } }));
+  const routes = device.addresses.map((address) => ({
+    kind: "direct" as const,
+    address: { host: address.host, port: address.port },
+  }));
   const expected = { identity: to.identity, fingerprints: [device.fingerprint], intermediates: to.chain };
   const connection = await o.peerTls.dial(expected, "sip", routes, signal);
   const flow = o.adopt(connection);
@@ -48,7 +64,14 @@ async function reach(device: PeerDevice, to: PeerRecord, o: MessageClientOptions
   return flow;
 }
 
-async function hand(flow: PeerFlow, item: Outgoing, to: PeerRecord, body: Buffer, o: MessageClientOptions, signal: AbortSignal): Promise<void> {
+async function hand(
+  flow: PeerFlow,
+  item: Outgoing,
+  to: PeerRecord,
+  body: Buffer,
+  o: MessageClientOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const request: SipRequest = {
     kind: "request",
     method: "MESSAGE",
@@ -65,7 +88,8 @@ async function hand(flow: PeerFlow, item: Outgoing, to: PeerRecord, body: Buffer
     body,
   };
   const response = await flow.request(request, signal);
-  if (response === undefined) throw new SuiteError("unreachable", "the peer's node did not answer", { fault: "peer", temporary: true });
+  if (response === undefined)
+    throw new SuiteError("unreachable", "the peer's node did not answer", { fault: "peer", temporary: true });
   if (response.status < 200 || response.status >= 300) throw failureOf(response.status);
 }
 

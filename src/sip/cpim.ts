@@ -39,7 +39,11 @@ export function parseCpim(bytes: Buffer): Cpim {
   if (innerEnd < 0 || innerEnd - outerEnd > MAX_HEADER) throw bad("content header");
   const outer = fields(bytes.subarray(0, outerEnd));
   const inner = fields(bytes.subarray(outerEnd + 4, innerEnd));
-  const prefix = [...outer].find(([name, value]) => name === "NS" && value.includes(`<${IMDN}>`))?.[1].split("<")[0]?.trim() ?? "imdn";
+  const prefix =
+    [...outer]
+      .find(([name, value]) => name === "NS" && value.includes(`<${IMDN}>`))?.[1]
+      .split("<")[0]
+      ?.trim() ?? "imdn";
   const one = (name: string) => outer.find(([known]) => known === name)?.[1];
   const from = address(one("From"));
   const to = address(one("To"));

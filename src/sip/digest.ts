@@ -49,7 +49,10 @@ export class Digest {
     if (this.#clock().getTime() / 1000 - issued > NONCE_SECONDS) return { ok: false, stale: true };
     const algorithm = (given.get("algorithm") ?? "MD5").toUpperCase();
     if (algorithm !== "SHA-256" && algorithm !== "MD5") return { ok: false, stale: false };
-    const hash = (text: string) => createHash(algorithm === "MD5" ? "md5" : "sha256").update(text, "utf8").digest("hex");
+    const hash = (text: string) =>
+      createHash(algorithm === "MD5" ? "md5" : "sha256")
+        .update(text, "utf8")
+        .digest("hex");
     const qop = given.get("qop");
     const nc = given.get("nc") ?? "";
     if (qop !== "auth" || !/^[0-9a-fA-F]{8}$/.test(nc)) return { ok: false, stale: false };

@@ -57,10 +57,18 @@ export class SipEndpoint implements Endpoint {
       onRegistered: () => this.#showMissed(),
     });
     const sip = this.#local;
-    const tcp = await listenLocal({ host: local.host, port: local.sipPort }, (socket) => sip.acceptStream(socket, "TCP"));
+    const tcp = await listenLocal({ host: local.host, port: local.sipPort }, (socket) =>
+      sip.acceptStream(socket, "TCP"),
+    );
     this.#listeners.push(tcp);
-    this.#listeners.push(await listenLocal({ host: local.host, port: local.sipsPort, tls: local.tls }, (socket) => sip.acceptStream(socket, "TLS")));
-    const udp: LocalUdp = await listenUdp({ host: local.host, port: tcp.address.port }, (bytes, from) => sip.acceptDatagram(udp, bytes, from));
+    this.#listeners.push(
+      await listenLocal({ host: local.host, port: local.sipsPort, tls: local.tls }, (socket) =>
+        sip.acceptStream(socket, "TLS"),
+      ),
+    );
+    const udp: LocalUdp = await listenUdp({ host: local.host, port: tcp.address.port }, (bytes, from) =>
+      sip.acceptDatagram(udp, bytes, from),
+    );
     this.#listeners.push(udp);
     port.store.onReceived("message", () => this.#showMissed());
   }
@@ -72,7 +80,15 @@ export class SipEndpoint implements Endpoint {
     const messageId = random(12).toString("hex");
     const first = to[0] ?? owner;
     const message = instantMessage({ from: owner, to: first, text, id: messageId, now: port.clock() });
-    return port.outbox.accept({ kind: "message", from: owner, to, messageId, entity: message.bytes, seal: "none", title: message.title });
+    return port.outbox.accept({
+      kind: "message",
+      from: owner,
+      to,
+      messageId,
+      entity: message.bytes,
+      seal: "none",
+      title: message.title,
+    });
   }
 
   deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
@@ -82,7 +98,8 @@ export class SipEndpoint implements Endpoint {
       to,
       {
         peerTls: port.peerTls,
-        flowTo: (fingerprint) => [...this.#flows].find((flow) => flow.alive && flow.connection.fingerprint === fingerprint),
+        flowTo: (fingerprint) =>
+          [...this.#flows].find((flow) => flow.alive && flow.connection.fingerprint === fingerprint),
         adopt: (connection) => this.#adopt(connection),
         token: () => this.#settings.random(12).toString("hex"),
       },
@@ -121,9 +138,11 @@ export class SipEndpoint implements Endpoint {
 
   /** One pass at a time: shows every registered program what it has not seen, oldest first, and notes how far it is. */
   #showMissed(): void {
-    this.#showing = this.#showing.then(() => this.#show()).catch((error: unknown) => {
-      this.#port?.log.error({ error: asSuiteError(error) }, "showing messages to a local program failed");
-    });
+    this.#showing = this.#showing
+      .then(() => this.#show())
+      .catch((error: unknown) => {
+        this.#port?.log.error({ error: asSuiteError(error) }, "showing messages to a local program failed");
+      });
   }
 
   async #show(): Promise<void> {

@@ -117,11 +117,13 @@ export class StreamFramer {
       return refused(513, "Message Too Large", headersOf(this.#buffer.subarray(0, MAX_HEADER_SECTION)), true);
     }
     this.#searched = 0;
-    if (end > MAX_HEADER_SECTION) return refused(513, "Message Too Large", headersOf(this.#buffer.subarray(0, MAX_HEADER_SECTION)), true);
+    if (end > MAX_HEADER_SECTION)
+      return refused(513, "Message Too Large", headersOf(this.#buffer.subarray(0, MAX_HEADER_SECTION)), true);
     const head = this.#buffer.subarray(0, end);
     const headers = headersOf(head);
     const lengths = headers.filter((header) => header.name === "content-length");
-    const length = lengths.length === 1 && /^\d{1,10}$/.test(lengths[0]?.value ?? "") ? Number(lengths[0]?.value) : undefined;
+    const length =
+      lengths.length === 1 && /^\d{1,10}$/.test(lengths[0]?.value ?? "") ? Number(lengths[0]?.value) : undefined;
     if (length === undefined) return refused(400, "Content-Length needed", headers, true);
     if (length > MAX_BODY) {
       if (length > MAX_SKIPPED_BODY) return refused(413, "Request Entity Too Large", headers, true);
@@ -148,7 +150,8 @@ export function parseDatagram(bytes: Buffer): Framed {
   const head = bytes.subarray(0, end);
   const rest = bytes.subarray(end + 4);
   const told = headersOf(head).find((header) => header.name === "content-length")?.value;
-  if (told !== undefined && (!/^\d{1,10}$/.test(told) || Number(told) > rest.length)) return refused(400, "Bad Content-Length", headersOf(head), false);
+  if (told !== undefined && (!/^\d{1,10}$/.test(told) || Number(told) > rest.length))
+    return refused(400, "Bad Content-Length", headersOf(head), false);
   return parseHead(head, Buffer.from(told === undefined ? rest : rest.subarray(0, Number(told))));
 }
 
@@ -195,11 +198,17 @@ function parseHead(head: Buffer, body: Buffer): Framed {
   if (lines.some((line) => line.length > MAX_LINE)) return fail(400, "Line too long");
   if (/[\0-\x08\x0b\x0c\x0e-\x1f\x7f\n\r]/.test(lines.join(""))) return fail(400, "Control character");
   const [start = "", ...fields] = lines;
-  if (fields.some((line) => !/^[ \t]/.test(line) && !/^[A-Za-z0-9\-.!%*_+`'~]+[ \t]*:/.test(line))) return fail(400, "Bad header field");
-  for (const name of ONCE) if (headers.filter((header) => header.name === name).length > 1) return fail(400, `Repeated ${name}`);
+  if (fields.some((line) => !/^[ \t]/.test(line) && !/^[A-Za-z0-9\-.!%*_+`'~]+[ \t]*:/.test(line)))
+    return fail(400, "Bad header field");
+  for (const name of ONCE)
+    if (headers.filter((header) => header.name === name).length > 1) return fail(400, `Repeated ${name}`);
 
   const status = /^SIP\/2\.0 ([1-6]\d\d) (.*)$/.exec(start);
-  if (status !== null) return { kind: "message", message: { kind: "response", status: Number(status[1]), reason: status[2] ?? "", headers, body } };
+  if (status !== null)
+    return {
+      kind: "message",
+      message: { kind: "response", status: Number(status[1]), reason: status[2] ?? "", headers, body },
+    };
   const request = /^([A-Za-z0-9\-.!%*_+`'~]+) (\S+) SIP\/(\d+\.\d+)$/.exec(start);
   if (request === null) return fail(400, "Bad start line");
   const [, method = "", uri = "", version] = request;
@@ -212,7 +221,8 @@ function parseHead(head: Buffer, body: Buffer): Framed {
 
 /** What every request has (§8.1.1). */
 function missing(headers: readonly SipHeader[], method: string): string | undefined {
-  for (const name of ["via", "from", "to", "call-id", "cseq"]) if (value(headers, name) === undefined) return `Missing ${name}`;
+  for (const name of ["via", "from", "to", "call-id", "cseq"])
+    if (value(headers, name) === undefined) return `Missing ${name}`;
   const cseq = /^(\d{1,10})[ \t]+(\S+)$/.exec(value(headers, "cseq") ?? "");
   if (cseq === null || Number(cseq[1]) > 0xffff_ffff) return "Bad CSeq";
   if (cseq[2] !== method) return "CSeq method differs";
@@ -224,7 +234,10 @@ function missing(headers: readonly SipHeader[], method: string): string | undefi
 /** Reads what can be read, so that even a bad request is answered with its own Via, From, To, Call-ID and CSeq. */
 function headersOf(head: Buffer): SipHeader[] {
   const headers: SipHeader[] = [];
-  for (const line of head.toString("utf8").split("\r\n").slice(1, MAX_HEADER_LINES + 1)) {
+  for (const line of head
+    .toString("utf8")
+    .split("\r\n")
+    .slice(1, MAX_HEADER_LINES + 1)) {
     const last = headers.at(-1);
     if (/^[ \t]/.test(line)) {
       if (last !== undefined) last.value = `${last.value} ${line.trim()}`.trim();
@@ -245,6 +258,7 @@ function refused(status: number, reason: string, headers: readonly SipHeader[], 
 /** @throws SuiteError syntax */
 export function mustHave(headers: readonly SipHeader[], name: string): string {
   const found = value(headers, name);
-  if (found === undefined) throw new SuiteError("syntax", "a header field is missing", { fault: "peer", details: { name } });
+  if (found === undefined)
+    throw new SuiteError("syntax", "a header field is missing", { fault: "peer", details: { name } });
   return found;
 }

@@ -11,10 +11,18 @@ export interface Via {
 
 /** @throws SuiteError syntax */
 export function parseVia(text: string): Via {
-  const match = /^SIP[ \t]*\/[ \t]*2\.0[ \t]*\/[ \t]*([A-Za-z0-9-]+)[ \t]+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?:[ \t]*:[ \t]*(\d{1,5}))?[ \t]*((?:;.*)?)$/.exec(text);
+  const match =
+    /^SIP[ \t]*\/[ \t]*2\.0[ \t]*\/[ \t]*([A-Za-z0-9-]+)[ \t]+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?:[ \t]*:[ \t]*(\d{1,5}))?[ \t]*((?:;.*)?)$/.exec(
+      text,
+    );
   if (match === null) throw bad("Via");
   const [, transport = "", host = "", port, rest = ""] = match;
-  return { transport: transport.toUpperCase(), host, parameters: parameters(rest), ...(port === undefined ? {} : { port: Number(port) }) };
+  return {
+    transport: transport.toUpperCase(),
+    host,
+    parameters: parameters(rest),
+    ...(port === undefined ? {} : { port: Number(port) }),
+  };
 }
 
 /** From, To, Contact: a name-addr or addr-spec and its header parameters (§20.10). */
@@ -36,7 +44,12 @@ export function parseNameAddr(text: string): NameAddr {
   // Without angle brackets the parameters belong to the header field, not to the URI.
   const [uriText = "", ...rest] = text.split(";");
   if (/[<>" \t,?]/.test(uriText.trim())) throw bad("address");
-  return { display: "", uri: parseSipUri(uriText.trim()), uriText: uriText.trim(), parameters: parameters(rest.map((one) => `;${one}`).join("")) };
+  return {
+    display: "",
+    uri: parseSipUri(uriText.trim()),
+    uriText: uriText.trim(),
+    parameters: parameters(rest.map((one) => `;${one}`).join("")),
+  };
 }
 
 /** A list of `name=value` pairs behind a scheme, as in Authorization (§25.1). Values lose their quotes. */

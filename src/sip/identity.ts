@@ -11,7 +11,10 @@ export interface Parties {
 
 /** From and Request-URI as identities. @throws SuiteError syntax, unsupported */
 export function partiesOf(request: SipRequest): Parties {
-  return { from: personOf(parseNameAddr(value(request.headers, "from") ?? "").uri), to: personOf(parseSipUri(request.uri)) };
+  return {
+    from: personOf(parseNameAddr(value(request.headers, "from") ?? "").uri),
+    to: personOf(parseSipUri(request.uri)),
+  };
 }
 
 /**
@@ -20,20 +23,23 @@ export function partiesOf(request: SipRequest): Parties {
  */
 export function peerParties(request: SipRequest, certified: readonly Identity[], owner: Identity): Parties {
   const parties = partiesOf(request);
-  if (!certified.includes(parties.from)) throw new SuiteError("forbidden", "From is not whom the certificate names", { fault: "peer" });
+  if (!certified.includes(parties.from))
+    throw new SuiteError("forbidden", "From is not whom the certificate names", { fault: "peer" });
   const asserted = value(request.headers, "p-asserted-identity");
   if (asserted !== undefined && personOf(parseNameAddr(asserted).uri) !== parties.from) {
     throw new SuiteError("forbidden", "the asserted identity is not whom the certificate names", { fault: "peer" });
   }
   const to = personOf(parseNameAddr(value(request.headers, "to") ?? "").uri);
-  if (parties.to !== owner || to !== owner) throw new SuiteError("unknown-recipient", "nobody of that name is hosted here", { fault: "peer" });
+  if (parties.to !== owner || to !== owner)
+    throw new SuiteError("unknown-recipient", "nobody of that name is hosted here", { fault: "peer" });
   return parties;
 }
 
 /** What the owner's program may say: From is the owner. @throws SuiteError forbidden, syntax */
 export function localParties(request: SipRequest, owner: Identity): Parties {
   const parties = partiesOf(request);
-  if (parties.from !== owner) throw new SuiteError("forbidden", "From is not the owner of this node", { fault: "peer" });
+  if (parties.from !== owner)
+    throw new SuiteError("forbidden", "From is not the owner of this node", { fault: "peer" });
   return parties;
 }
 

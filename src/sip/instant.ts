@@ -9,7 +9,10 @@ import { parseSipUri, sipUriOf } from "./uri.ts";
 const TITLE_CHARACTERS = 80;
 
 /** A text as a CPIM object: what is kept and what goes to the peer's node. */
-export function instantMessage(o: { from: Identity; to: Identity; text: string; id: string; now: Date }): { bytes: Buffer; title: string } {
+export function instantMessage(o: { from: Identity; to: Identity; text: string; id: string; now: Date }): {
+  bytes: Buffer;
+  title: string;
+} {
   const cpim: Cpim = {
     from: sipUriOf(o.from),
     to: sipUriOf(o.to),
@@ -27,7 +30,8 @@ export function textOf(request: SipRequest): string {
   if (type === "text/plain" || type === "") return utf8(request.body);
   if (type === "message/cpim") {
     const cpim = parseCpim(request.body);
-    if (!/^text\/plain\b/i.test(cpim.contentType)) throw new SuiteError("unsupported", "only text is understood", { fault: "peer" });
+    if (!/^text\/plain\b/i.test(cpim.contentType))
+      throw new SuiteError("unsupported", "only text is understood", { fault: "peer" });
     return utf8(cpim.body);
   }
   throw new SuiteError("unsupported", "only text is understood", { fault: "peer" });
@@ -37,12 +41,21 @@ export function textOf(request: SipRequest): string {
  * A peer's MESSAGE. Between nodes it is always CPIM, whose From has to be the SIP From.
  * @throws SuiteError unsupported (415), forbidden (403), syntax (400)
  */
-export function arrivedMessage(request: SipRequest, from: Identity): { bytes: Buffer; messageId: string; title: string } {
-  if (mediaType(request.headers) !== "message/cpim") throw new SuiteError("unsupported", "between nodes messages are CPIM", { fault: "peer" });
+export function arrivedMessage(
+  request: SipRequest,
+  from: Identity,
+): { bytes: Buffer; messageId: string; title: string } {
+  if (mediaType(request.headers) !== "message/cpim")
+    throw new SuiteError("unsupported", "between nodes messages are CPIM", { fault: "peer" });
   const cpim = parseCpim(request.body);
-  if (personOf(parseSipUri(cpim.from)) !== from) throw new SuiteError("forbidden", "the message names another sender", { fault: "peer" });
+  if (personOf(parseSipUri(cpim.from)) !== from)
+    throw new SuiteError("forbidden", "the message names another sender", { fault: "peer" });
   const fallback = `${value(request.headers, "call-id") ?? ""} ${value(request.headers, "cseq") ?? ""}`;
-  return { bytes: request.body, messageId: cpim.messageId === "" ? fallback : cpim.messageId, title: titleOf(utf8(cpim.body)) };
+  return {
+    bytes: request.body,
+    messageId: cpim.messageId === "" ? fallback : cpim.messageId,
+    title: titleOf(utf8(cpim.body)),
+  };
 }
 
 /** The text of a stored message. @throws SuiteError syntax */

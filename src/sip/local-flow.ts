@@ -1,5 +1,5 @@
-import type { LocalSocket, LocalUdp } from "../peertls-core/loopback.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
+import type { LocalSocket, LocalUdp } from "../peertls-core/loopback.ts";
 
 /** The way to and from one of the owner's programs. */
 export interface LocalFlow {
@@ -28,7 +28,14 @@ export function streamFlow(socket: LocalSocket, transport: "TCP" | "TLS"): Local
 }
 
 export function udpFlow(udp: LocalUdp, remote: PeerAddress): LocalFlow {
-  return { id: `UDP ${remote.host} ${remote.port}`, transport: "UDP", remote, local: udp.address, alive: true, send: (bytes) => udp.send(bytes, remote) };
+  return {
+    id: `UDP ${remote.host} ${remote.port}`,
+    transport: "UDP",
+    remote,
+    local: udp.address,
+    alive: true,
+    send: (bytes) => udp.send(bytes, remote),
+  };
 }
 
 /** `host:port` as headers write it. */

@@ -4,7 +4,16 @@ import type { Identity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { Digest } from "./digest.ts";
-import { type Framed, parseDatagram, type SipHeader, type SipRequest, type SipResponse, StreamFramer, value, values } from "./grammar.ts";
+import {
+  type Framed,
+  parseDatagram,
+  type SipHeader,
+  type SipRequest,
+  type SipResponse,
+  StreamFramer,
+  value,
+  values,
+} from "./grammar.ts";
 import { localParties } from "./identity.ts";
 import { textOf } from "./instant.ts";
 import { hostPort, type LocalFlow, streamFlow, udpFlow } from "./local-flow.ts";
@@ -15,7 +24,19 @@ import { ClientTransactions, ServerTransactions, transactionKey } from "./transa
 import { sipUriOf } from "./uri.ts";
 
 const ALLOW: SipHeader = { name: "allow", value: "REGISTER, MESSAGE, OPTIONS" };
-const KNOWN = new Set(["INVITE", "ACK", "BYE", "CANCEL", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "REFER", "UPDATE", "PRACK"]);
+const KNOWN = new Set([
+  "INVITE",
+  "ACK",
+  "BYE",
+  "CANCEL",
+  "SUBSCRIBE",
+  "NOTIFY",
+  "PUBLISH",
+  "INFO",
+  "REFER",
+  "UPDATE",
+  "PRACK",
+]);
 const AUTHENTICATE_MS = 30_000;
 const MESSAGE_MS = 10_000;
 const MAX_STREAMS = 64;
@@ -109,7 +130,13 @@ export class LocalSip {
       body: Buffer.from(text, "utf8"),
     };
     const key = transactionKey(request, "MESSAGE");
-    const response = await this.#client.send(key, serialise(request), (bytes) => flow.send(bytes), flow.transport === "UDP", signal);
+    const response = await this.#client.send(
+      key,
+      serialise(request),
+      (bytes) => flow.send(bytes),
+      flow.transport === "UDP",
+      signal,
+    );
     return response !== undefined && response.status >= 200 && response.status < 300;
   }
 
@@ -121,8 +148,12 @@ export class LocalSip {
   #framed(framed: Framed, flow: LocalFlow, session: { app: string | undefined }): void {
     if (framed.kind === "ping") return flow.transport === "UDP" ? undefined : flow.send(Buffer.from("\r\n"));
     if (framed.kind === "refused") {
-      this.#o.log.debug({ flow: flow.id, status: framed.status, reason: framed.reason }, "malformed message of a local program");
-      if (value(framed.headers, "via") !== undefined) flow.send(serialise(responseTo(framed, framed.status, framed.reason, this.#tag())));
+      this.#o.log.debug(
+        { flow: flow.id, status: framed.status, reason: framed.reason },
+        "malformed message of a local program",
+      );
+      if (value(framed.headers, "via") !== undefined)
+        flow.send(serialise(responseTo(framed, framed.status, framed.reason, this.#tag())));
       return;
     }
     if (framed.message.kind === "response") return this.#response(framed.message);
@@ -159,19 +190,26 @@ export class LocalSip {
   }
 
   async #handle(request: SipRequest, flow: LocalFlow, session: { app: string | undefined }): Promise<SipResponse> {
-    const answer = (status: number, reason: string, extra: readonly SipHeader[] = []) => responseTo(request, status, reason, this.#tag(), extra);
+    const answer = (status: number, reason: string, extra: readonly SipHeader[] = []) =>
+      responseTo(request, status, reason, this.#tag(), extra);
     try {
-      if (request.method === "OPTIONS") return answer(200, "OK", [ALLOW, { name: "accept", value: "text/plain, message/cpim" }]);
+      if (request.method === "OPTIONS")
+        return answer(200, "OK", [ALLOW, { name: "accept", value: "text/plain, message/cpim" }]);
       if (request.method !== "REGISTER" && request.method !== "MESSAGE") {
         const known = KNOWN.has(request.method);
         return answer(known ? 405 : 501, known ? "Method Not Allowed" : "Not Implemented", [ALLOW]);
       }
       const required = value(request.headers, "require");
       if (required !== undefined) return answer(420, "Bad Extension", [{ name: "unsupported", value: required }]);
-      const { to } = localParties(request.method === "REGISTER" ? aboutOwner(request, this.#o.access.owner) : request, this.#o.access.owner);
+      const { to } = localParties(
+        request.method === "REGISTER" ? aboutOwner(request, this.#o.access.owner) : request,
+        this.#o.access.owner,
+      );
       // A stream stays authenticated until it is closed; every datagram has to prove itself.
       const proven: { ok: true; app: string } | { ok: false; stale: boolean } =
-        session.app === undefined || request.method === "REGISTER" ? this.#digest.check(request, flow.id) : { ok: true, app: session.app };
+        session.app === undefined || request.method === "REGISTER"
+          ? this.#digest.check(request, flow.id)
+          : { ok: true, app: session.app };
       if (!proven.ok) return answer(401, "Unauthorized", this.#digest.challenge(flow.id, proven.stale));
       if (flow.transport !== "UDP") session.app = proven.app;
       if (request.method === "REGISTER") return this.#register(request, flow, proven.app, answer);
@@ -179,12 +217,20 @@ export class LocalSip {
       return outcome === "delivered" ? answer(200, "OK") : answer(202, "Accepted");
     } catch (error) {
       const { status, reason } = statusOfThrown(error);
-      this.#o.log.info({ flow: flow.id, method: request.method, status, error: asSuiteError(error).code }, "a local request was refused");
+      this.#o.log.info(
+        { flow: flow.id, method: request.method, status, error: asSuiteError(error).code },
+        "a local request was refused",
+      );
       return answer(status, reason);
     }
   }
 
-  #register(request: SipRequest, flow: LocalFlow, app: string, answer: (status: number, reason: string, extra?: readonly SipHeader[]) => SipResponse): SipResponse {
+  #register(
+    request: SipRequest,
+    flow: LocalFlow,
+    app: string,
+    answer: (status: number, reason: string, extra?: readonly SipHeader[]) => SipResponse,
+  ): SipResponse {
     try {
       const contacts = this.#registrar.register(request, flow, app);
       const headers = contacts.map((contact) => ({ name: "contact", value: contact }));
@@ -193,7 +239,8 @@ export class LocalSip {
       return answer(200, "OK", headers);
     } catch (error) {
       if (!(error instanceof SuiteError)) throw error;
-      if (error.code === "limit-exceeded") return answer(423, "Interval Too Brief", [{ name: "min-expires", value: String(error.details["minExpires"]) }]);
+      if (error.code === "limit-exceeded")
+        return answer(423, "Interval Too Brief", [{ name: "min-expires", value: String(error.details["minExpires"]) }]);
       if (error.code === "conflict") return answer(500, "Out of order");
       throw error;
     }

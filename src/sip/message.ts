@@ -2,22 +2,40 @@ import type { SipHeader, SipMessage, SipRequest, SipResponse } from "./grammar.t
 import { splitList, value } from "./grammar.ts";
 
 /** Names as people write them, for the few that are not just capitalised words. */
-const WRITTEN: Readonly<Record<string, string>> = { "call-id": "Call-ID", cseq: "CSeq", "www-authenticate": "WWW-Authenticate", "mime-version": "MIME-Version" };
+const WRITTEN: Readonly<Record<string, string>> = {
+  "call-id": "Call-ID",
+  cseq: "CSeq",
+  "www-authenticate": "WWW-Authenticate",
+  "mime-version": "MIME-Version",
+};
 
 /** The bytes of a message; Content-Length is counted here. */
 export function serialise(message: SipMessage): Buffer {
-  const start = message.kind === "request" ? `${message.method} ${message.uri} SIP/2.0` : `SIP/2.0 ${message.status} ${message.reason}`;
-  const lines = message.headers.filter((header) => header.name !== "content-length").map((header) => `${written(header.name)}: ${header.value}`);
+  const start =
+    message.kind === "request"
+      ? `${message.method} ${message.uri} SIP/2.0`
+      : `SIP/2.0 ${message.status} ${message.reason}`;
+  const lines = message.headers
+    .filter((header) => header.name !== "content-length")
+    .map((header) => `${written(header.name)}: ${header.value}`);
   const head = [start, ...lines, `Content-Length: ${message.body.length}`, "", ""].join("\r\n");
   return Buffer.concat([Buffer.from(head, "utf8"), message.body]);
 }
 
 /** RFC 3261 §8.2.6: Via, From, To, Call-ID and CSeq as they came; a To tag if there was none. */
-export function responseTo(request: Pick<SipRequest, "headers">, status: number, reason: string, toTag: string, extra: readonly SipHeader[] = []): SipResponse {
+export function responseTo(
+  request: Pick<SipRequest, "headers">,
+  status: number,
+  reason: string,
+  toTag: string,
+  extra: readonly SipHeader[] = [],
+): SipResponse {
   const headers: SipHeader[] = [];
   for (const header of request.headers) {
-    if (header.name === "via" || header.name === "from" || header.name === "call-id" || header.name === "cseq") headers.push(header);
-    if (header.name === "to") headers.push(/;[ \t]*tag=/i.test(header.value) ? header : { name: "to", value: `${header.value};tag=${toTag}` });
+    if (header.name === "via" || header.name === "from" || header.name === "call-id" || header.name === "cseq")
+      headers.push(header);
+    if (header.name === "to")
+      headers.push(/;[ \t]*tag=/i.test(header.value) ? header : { name: "to", value: `${header.value};tag=${toTag}` });
   }
   return { kind: "response", status, reason, headers: [...headers, ...extra], body: Buffer.alloc(0) };
 }
@@ -40,5 +58,7 @@ export function mediaType(headers: readonly SipHeader[]): string {
 }
 
 function written(name: string): string {
-  return WRITTEN[name] ?? name.replace(/(^|-)([a-z])/g, (_all, dash: string, letter: string) => dash + letter.toUpperCase());
+  return (
+    WRITTEN[name] ?? name.replace(/(^|-)([a-z])/g, (_all, dash: string, letter: string) => dash + letter.toUpperCase())
+  );
 }

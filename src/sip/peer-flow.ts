@@ -1,6 +1,14 @@
 import type { PeerConnection } from "../peertls-core/connection.ts";
 import type { Log } from "../pki/log.ts";
-import { type Framed, type SipHeader, type SipRequest, type SipResponse, StreamFramer, value, values } from "./grammar.ts";
+import {
+  type Framed,
+  type SipHeader,
+  type SipRequest,
+  type SipResponse,
+  StreamFramer,
+  value,
+  values,
+} from "./grammar.ts";
 import { hostPort } from "./local-flow.ts";
 import { responseTo, serialise } from "./message.ts";
 import { ClientTransactions, transactionKey } from "./transactions.ts";
@@ -49,10 +57,22 @@ export class PeerFlow {
 
   /** @returns the final response; undefined when the flow ended or 32 s passed */
   request(request: SipRequest, signal: AbortSignal): Promise<SipResponse | undefined> {
-    return this.#transactions.send(transactionKey(request, request.method), serialise(request), (bytes) => this.send(bytes), false, signal);
+    return this.#transactions.send(
+      transactionKey(request, request.method),
+      serialise(request),
+      (bytes) => this.send(bytes),
+      false,
+      signal,
+    );
   }
 
-  respond(request: Pick<SipRequest, "headers">, status: number, reason: string, toTag: string, extra: readonly SipHeader[] = []): void {
+  respond(
+    request: Pick<SipRequest, "headers">,
+    status: number,
+    reason: string,
+    toTag: string,
+    extra: readonly SipHeader[] = [],
+  ): void {
     this.send(serialise(responseTo(request, status, reason, toTag, extra)));
   }
 
@@ -66,7 +86,10 @@ export class PeerFlow {
   #framed(framed: Framed): void {
     if (framed.kind === "ping") this.send(PONG);
     else if (framed.kind === "refused") {
-      this.#log.warn({ conn: this.connection.id, status: framed.status, reason: framed.reason }, "a peer sent a malformed message");
+      this.#log.warn(
+        { conn: this.connection.id, status: framed.status, reason: framed.reason },
+        "a peer sent a malformed message",
+      );
       if (value(framed.headers, "via") !== undefined) this.respond(framed, framed.status, framed.reason, "refused");
       if (framed.fatal) this.connection.stream.end();
     } else if (framed.message.kind === "request") this.#onRequest(framed.message, this);

@@ -32,7 +32,8 @@ export class Registrar {
 
   get bindings(): Binding[] {
     const now = this.#clock().getTime();
-    for (const [key, binding] of this.#bindings) if (binding.expires <= now || !binding.flow.alive) this.#bindings.delete(key);
+    for (const [key, binding] of this.#bindings)
+      if (binding.expires <= now || !binding.flow.alive) this.#bindings.delete(key);
     return [...this.#bindings.values()];
   }
 
@@ -49,7 +50,8 @@ export class Registrar {
     const contacts = values(request.headers, "contact");
     const changes = new Map<string, Binding | undefined>();
     if (contacts.includes("*")) {
-      if (contacts.length > 1 || header !== "0") throw new SuiteError("syntax", "* removes all and stands alone with Expires 0", { fault: "peer" });
+      if (contacts.length > 1 || header !== "0")
+        throw new SuiteError("syntax", "* removes all and stands alone with Expires 0", { fault: "peer" });
       for (const [key, binding] of this.#bindings) changes.set(key, this.#inOrder(binding, callId, cseq, undefined));
     } else {
       for (const text of contacts) {
@@ -57,7 +59,10 @@ export class Registrar {
         const key = keyOf(contact.uriText);
         const seconds = lifetime(contact.parameters.get("expires") ?? header);
         const known = this.#bindings.get(key);
-        const next = seconds === 0 ? undefined : { contact: contact.uriText, flow, app, callId, cseq, expires: now + seconds * 1000 };
+        const next =
+          seconds === 0
+            ? undefined
+            : { contact: contact.uriText, flow, app, callId, cseq, expires: now + seconds * 1000 };
         changes.set(key, known === undefined ? next : this.#inOrder(known, callId, cseq, next));
       }
     }
@@ -66,14 +71,18 @@ export class Registrar {
       if (binding === undefined) after.delete(key);
       else after.set(key, binding);
     }
-    if (after.size > MAX_BINDINGS) throw new SuiteError("forbidden", "too many programs are registered", { fault: "peer" });
+    if (after.size > MAX_BINDINGS)
+      throw new SuiteError("forbidden", "too many programs are registered", { fault: "peer" });
     this.#bindings.clear();
     for (const [key, binding] of after) this.#bindings.set(key, binding);
-    return [...after.values()].map((binding) => `<${binding.contact}>;expires=${Math.max(0, Math.round((binding.expires - now) / 1000))}`);
+    return [...after.values()].map(
+      (binding) => `<${binding.contact}>;expires=${Math.max(0, Math.round((binding.expires - now) / 1000))}`,
+    );
   }
 
   #inOrder(known: Binding, callId: string, cseq: number, next: Binding | undefined): Binding | undefined {
-    if (known.callId === callId && cseq <= known.cseq) throw new SuiteError("conflict", "an older request", { fault: "peer" });
+    if (known.callId === callId && cseq <= known.cseq)
+      throw new SuiteError("conflict", "an older request", { fault: "peer" });
     return next;
   }
 }
@@ -88,7 +97,10 @@ function lifetime(text: string | undefined): number {
   if (text === undefined || !/^\d{1,10}$/.test(text)) return DEFAULT_SECONDS;
   const seconds = Number(text);
   if (seconds > 0 && seconds < MIN_SECONDS) {
-    throw new SuiteError("limit-exceeded", "registered for too short a time", { fault: "peer", details: { minExpires: MIN_SECONDS } });
+    throw new SuiteError("limit-exceeded", "registered for too short a time", {
+      fault: "peer",
+      details: { minExpires: MIN_SECONDS },
+    });
   }
   return Math.min(seconds, MAX_SECONDS);
 }

@@ -60,11 +60,18 @@ export function statusOfThrown(thrown: unknown): { status: number; reason: strin
 /** A peer's final answer to a MESSAGE → what it means for the outbox. 408, 480 and 5xx are worth another try (sip.md §2.7). */
 export function failureOf(status: number): SuiteError {
   const details = { status };
-  if (status === 404 || status === 604) return new SuiteError("unknown-recipient", "the peer's node does not host this person", { fault: "peer", details });
-  if (status === 403 || status === 603) return new SuiteError("refused-by-peer", "the peer's node refuses the message", { fault: "peer", details });
-  if (status === 413 || status === 513) return new SuiteError("limit-exceeded", "the message is too large for the peer's node", { fault: "peer", details });
+  if (status === 404 || status === 604)
+    return new SuiteError("unknown-recipient", "the peer's node does not host this person", { fault: "peer", details });
+  if (status === 403 || status === 603)
+    return new SuiteError("refused-by-peer", "the peer's node refuses the message", { fault: "peer", details });
+  if (status === 413 || status === 513)
+    return new SuiteError("limit-exceeded", "the message is too large for the peer's node", { fault: "peer", details });
   if (status === 408 || status === 480 || (status >= 500 && status < 600)) {
-    return new SuiteError("busy", "the peer's node cannot take the message now", { fault: "peer", temporary: true, details });
+    return new SuiteError("busy", "the peer's node cannot take the message now", {
+      fault: "peer",
+      temporary: true,
+      details,
+    });
   }
   return new SuiteError("syntax", "the peer's node does not take the message", { fault: "peer", details });
 }

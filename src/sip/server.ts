@@ -10,7 +10,20 @@ import { statusOfThrown } from "./reply.ts";
 
 const ALLOW = { name: "allow", value: "MESSAGE, OPTIONS" };
 /** Methods that exist but that a peer cannot use here (405); all others are unknown (501). */
-const KNOWN = new Set(["INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "SUBSCRIBE", "NOTIFY", "PUBLISH", "INFO", "REFER", "UPDATE", "PRACK"]);
+const KNOWN = new Set([
+  "INVITE",
+  "ACK",
+  "BYE",
+  "CANCEL",
+  "REGISTER",
+  "SUBSCRIBE",
+  "NOTIFY",
+  "PUBLISH",
+  "INFO",
+  "REFER",
+  "UPDATE",
+  "PRACK",
+]);
 
 export interface PeerServerOptions {
   owner: Identity;
@@ -27,18 +40,26 @@ export async function servePeer(request: SipRequest, flow: PeerFlow, o: PeerServ
     if (request.method === "OPTIONS") return flow.respond(request, 200, "OK", o.tag(), [ALLOW]);
     if (request.method !== "MESSAGE") {
       const known = KNOWN.has(request.method);
-      return flow.respond(request, known ? 405 : 501, known ? "Method Not Allowed" : "Not Implemented", o.tag(), [ALLOW]);
+      return flow.respond(request, known ? 405 : 501, known ? "Method Not Allowed" : "Not Implemented", o.tag(), [
+        ALLOW,
+      ]);
     }
     const { certificate, fingerprint, identity } = flow.connection;
     const certified = certificate.identities.map((one) => one.identity);
     const { from } = peerParties(request, certified.includes(identity) ? certified : [identity], o.owner);
     const message = arrivedMessage(request, from);
-    await o.inbox.receivePlain({ kind: "message", peer: { identity: from, fingerprint, certificate }, ...message }, o.signal);
+    await o.inbox.receivePlain(
+      { kind: "message", peer: { identity: from, fingerprint, certificate }, ...message },
+      o.signal,
+    );
     flow.respond(request, 200, "OK", o.tag());
   } catch (error) {
     const failure = asSuiteError(error);
     const { status, reason } = statusOfThrown(failure);
-    o.log.warn({ conn: flow.connection.id, peer: flow.connection.identity, error: failure.code, status }, "a peer's request was refused");
+    o.log.warn(
+      { conn: flow.connection.id, peer: flow.connection.identity, error: failure.code, status },
+      "a peer's request was refused",
+    );
     flow.respond(request, status, reason, o.tag(), status === 503 ? [{ name: "retry-after", value: "5" }] : []);
   }
 }

@@ -60,7 +60,13 @@ export class ClientTransactions {
    * @param unreliable over UDP it is sent again: after T1, doubling to T2
    * @returns undefined when there was none within 64·T1 or the flow ended
    */
-  send(key: string, bytes: Buffer, send: (bytes: Buffer) => void, unreliable: boolean, signal: AbortSignal): Promise<SipResponse | undefined> {
+  send(
+    key: string,
+    bytes: Buffer,
+    send: (bytes: Buffer) => void,
+    unreliable: boolean,
+    signal: AbortSignal,
+  ): Promise<SipResponse | undefined> {
     return new Promise((resolve) => {
       let interval = T1;
       let again: NodeJS.Timeout | undefined;

@@ -16,12 +16,16 @@ export function parseSipUri(text: string): SipUri {
   if (text.length > MAX_URI) throw bad("too long");
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)?.[1]?.toLowerCase();
   if (scheme === undefined) throw bad("no scheme");
-  if (scheme !== "sip" && scheme !== "sips") throw new SuiteError("unsupported", "this URI scheme is not supported", { fault: "peer" });
-  const match = /^(?:([^@]*)@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?((?:;[^?]*)?)(\?.*)?$/.exec(text.slice(scheme.length + 1));
+  if (scheme !== "sip" && scheme !== "sips")
+    throw new SuiteError("unsupported", "this URI scheme is not supported", { fault: "peer" });
+  const match = /^(?:([^@]*)@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?((?:;[^?]*)?)(\?.*)?$/.exec(
+    text.slice(scheme.length + 1),
+  );
   if (match === null) throw bad("form");
   const [, userinfo, host = "", port, parameters = ""] = match;
-  if (userinfo !== undefined && !/^(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/:]|%[0-9A-Fa-f]{2})+$/.test(userinfo)) throw bad("user");
-  const user = userinfo === undefined ? undefined : unescape(userinfo.split(":")[0] ?? "");
+  if (userinfo !== undefined && !/^(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/:]|%[0-9A-Fa-f]{2})+$/.test(userinfo))
+    throw bad("user");
+  const user = userinfo === undefined ? undefined : unescaped(userinfo.split(":")[0] ?? "");
   return {
     scheme,
     host: host.toLowerCase(),
@@ -48,13 +52,13 @@ function parameterMap(text: string): Map<string, string> {
   for (const part of text.split(";").slice(1)) {
     const [name = "", value = ""] = part.split("=", 2);
     if (name === "") throw bad("parameter");
-    map.set(unescape(name).toLowerCase(), unescape(value));
+    map.set(unescaped(name).toLowerCase(), unescaped(value));
   }
   return map;
 }
 
 /** Once, and only once (§19.1.4): `%2525` is `%25`. */
-function unescape(text: string): string {
+function unescaped(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch (cause) {
@@ -63,5 +67,9 @@ function unescape(text: string): string {
 }
 
 function bad(why: string, cause?: unknown): SuiteError {
-  return new SuiteError("syntax", "not a SIP URI", { fault: "peer", details: { why }, ...(cause === undefined ? {} : { cause }) });
+  return new SuiteError("syntax", "not a SIP URI", {
+    fault: "peer",
+    details: { why },
+    ...(cause === undefined ? {} : { cause }),
+  });
 }

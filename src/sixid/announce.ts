@@ -26,7 +26,11 @@ export function makeIdentity(
     aliasDigests: [],
     capabilities: { cms: ["gcm"] },
     chain: own.chain.map(base64),
-    devices: own.devices.map(({ certificate, label }) => ({ cert: base64(certificate), id: certificate.fingerprint, label })),
+    devices: own.devices.map(({ certificate, label }) => ({
+      cert: base64(certificate),
+      id: certificate.fingerprint,
+      label,
+    })),
     encryption: own.encryption.map(base64),
     expires: Math.floor(signer.certificate.validity.notAfter.getTime() / 1000),
     fallback: [],
@@ -43,10 +47,22 @@ export function makeIdentity(
 }
 
 /** Signs where this device is. `seq` has to rise: the caller takes max(last + 1, now in milliseconds). */
-export function makeAddresses(uuid: string, addresses: readonly DeviceAddress[], seq: number, signer: RecordSigner, now: Date): Promise<string> {
+export function makeAddresses(
+  uuid: string,
+  addresses: readonly DeviceAddress[],
+  seq: number,
+  signer: RecordSigner,
+  now: Date,
+): Promise<string> {
   const issued = Math.floor(now.getTime() / 1000);
   const body: AddressesBody = {
-    addresses: addresses.map(({ host, port, kind, priority }) => ({ alpn: ["sip/2", "smtp", "ftp"], host, kind, port, priority })),
+    addresses: addresses.map(({ host, port, kind, priority }) => ({
+      alpn: ["sip/2", "smtp", "ftp"],
+      host,
+      kind,
+      port,
+      priority,
+    })),
     device: signer.certificate.fingerprint,
     expires: issued + ADDRESSES_LIFE_SECONDS,
     id: uuid,

@@ -2,7 +2,12 @@ import { createHash } from "node:crypto";
 import { SuiteError } from "../pki/suite-error.ts";
 
 /** What signed objects are made of: RFC 8785 with only strings, safe integers, booleans, arrays and objects. */
-export type Canonical = string | number | boolean | readonly Canonical[] | { readonly [name: string]: Canonical | undefined };
+export type Canonical =
+  | string
+  | number
+  | boolean
+  | readonly Canonical[]
+  | { readonly [name: string]: Canonical | undefined };
 
 const MAX_DEPTH = 16;
 

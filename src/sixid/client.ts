@@ -10,7 +10,13 @@ import type { DeviceAddress, Directory, PeerDevice, PeerRecord } from "./directo
 import { checkAddresses, checkContinuity, type Pin, type PinStore, type RecordEvent } from "./pins.ts";
 import { domainsReply, type RecordReply, recordReply } from "./records.ts";
 import { type RecordSigner, rejected } from "./signed.ts";
-import { addressesOf, type VerifiedAddresses, type VerifiedIdentity, verifyAddresses, verifyIdentity } from "./verify.ts";
+import {
+  addressesOf,
+  type VerifiedAddresses,
+  type VerifiedIdentity,
+  verifyAddresses,
+  verifyIdentity,
+} from "./verify.ts";
 
 export interface DirectoryClientOptions {
   /** Kept connections to the own domain's server; it asks the others. */
@@ -83,13 +89,22 @@ export class DirectoryClient implements Directory {
         return;
       }
     }
-    throw new SuiteError("busy", "the own record keeps changing in the directory", { fault: "service", temporary: true });
+    throw new SuiteError("busy", "the own record keeps changing in the directory", {
+      fault: "service",
+      temporary: true,
+    });
   }
 
   /** The domains that the own server knows, with their anchors. */
   async domains(signal: AbortSignal): Promise<{ domain: string; anchors: Certificate[] }[]> {
-    const reply = parse<{ domains: { domain: string; anchors: string[] }[] }>(domainsReply, await this.#ask("GET", "/v1/domains", undefined, signal));
-    return reply.domains.map(({ domain, anchors }) => ({ domain, anchors: anchors.map((der) => parseCertificate(Buffer.from(der, "base64"))) }));
+    const reply = parse<{ domains: { domain: string; anchors: string[] }[] }>(
+      domainsReply,
+      await this.#ask("GET", "/v1/domains", undefined, signal),
+    );
+    return reply.domains.map(({ domain, anchors }) => ({
+      domain,
+      anchors: anchors.map((der) => parseCertificate(Buffer.from(der, "base64"))),
+    }));
   }
 
   /** Agrees to a record whose keys have all changed. */
@@ -103,7 +118,10 @@ export class DirectoryClient implements Directory {
     const response = await this.#ask("GET", `/v1/records/${encodeURIComponent(identity)}`, undefined, signal, [404]);
     if (response.status === 404) return undefined;
     const reply = parse<RecordReply>(recordReply, response);
-    const current = await verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now: this.#o.clock() });
+    const current = await verifyIdentity(reply.identity, identity, {
+      anchors: this.#anchors(identity),
+      now: this.#o.clock(),
+    });
     return { seq: current.body.seq, hash: current.hash };
   }
 
@@ -115,9 +133,14 @@ export class DirectoryClient implements Directory {
     const devices: PeerDevice[] = [];
     for (const device of verified.devices) {
       const told = reply.devices[device.fingerprint];
-      const addresses = told?.addresses === undefined ? undefined : await this.#addresses(told.addresses, verified, pin, now);
+      const addresses =
+        told?.addresses === undefined ? undefined : await this.#addresses(told.addresses, verified, pin, now);
       if (addresses !== undefined) addressSeqs[device.fingerprint] = addresses.body.seq;
-      devices.push({ ...device, addresses: addressesOf(addresses), ...(told?.seen === undefined ? {} : { seen: new Date(told.seen * 1000) }) });
+      devices.push({
+        ...device,
+        addresses: addressesOf(addresses),
+        ...(told?.seen === undefined ? {} : { seen: new Date(told.seen * 1000) }),
+      });
     }
     if (!stale) this.#pin(verified, reply, addressSeqs, continuity.trust === "changed", now);
     for (const event of continuity.events) this.#o.onEvent(event);
@@ -136,7 +159,12 @@ export class DirectoryClient implements Directory {
   }
 
   /** Expired addresses are none; anything else that is wrong with them is the directory's lie. */
-  async #addresses(jws: string, record: VerifiedIdentity, pin: Pin | undefined, now: Date): Promise<VerifiedAddresses | undefined> {
+  async #addresses(
+    jws: string,
+    record: VerifiedIdentity,
+    pin: Pin | undefined,
+    now: Date,
+  ): Promise<VerifiedAddresses | undefined> {
     try {
       const verified = await verifyAddresses(jws, record, now);
       checkAddresses(pin, record.identity, verified);
@@ -147,7 +175,13 @@ export class DirectoryClient implements Directory {
     }
   }
 
-  #pin(verified: VerifiedIdentity, reply: RecordReply, addressSeqs: Record<string, number>, changed: boolean, now: Date): void {
+  #pin(
+    verified: VerifiedIdentity,
+    reply: RecordReply,
+    addressSeqs: Record<string, number>,
+    changed: boolean,
+    now: Date,
+  ): void {
     this.#o.pins.put(verified.identity, {
       uuid: verified.body.id,
       seq: verified.body.seq,
@@ -163,12 +197,19 @@ export class DirectoryClient implements Directory {
 
   #anchors(identity: Identity): readonly TrustAnchor[] {
     const anchors = this.#o.anchorsFor(identityDomain(identity));
-    if (anchors.length === 0) throw rejected("no anchor for the domain", undefined, { domain: identityDomain(identity) });
+    if (anchors.length === 0)
+      throw rejected("no anchor for the domain", undefined, { domain: identityDomain(identity) });
     return anchors;
   }
 
   /** @param accepted statuses beside 2xx that the caller understands itself */
-  async #ask(method: string, path: string, body: string | undefined, signal: AbortSignal, accepted: readonly number[] = []): Promise<HttpsResponse> {
+  async #ask(
+    method: string,
+    path: string,
+    body: string | undefined,
+    signal: AbortSignal,
+    accepted: readonly number[] = [],
+  ): Promise<HttpsResponse> {
     let response: HttpsResponse;
     try {
       response = await this.#o.http.request(
@@ -177,7 +218,11 @@ export class DirectoryClient implements Directory {
       );
     } catch (error) {
       if (signal.aborted) throw error;
-      throw new SuiteError("directory-unavailable", "the directory cannot be reached", { fault: "service", temporary: true, cause: error });
+      throw new SuiteError("directory-unavailable", "the directory cannot be reached", {
+        fault: "service",
+        temporary: true,
+        cause: error,
+      });
     }
     if ((response.status >= 200 && response.status < 300) || accepted.includes(response.status)) return response;
     throw failureOf(response);
@@ -187,7 +232,10 @@ export class DirectoryClient implements Directory {
 const PUBLISH_ATTEMPTS = 5;
 const ANSWER_MS = 10_000;
 
-function parse<T>(schema: { safeParse(value: unknown): { success: boolean; data?: unknown } }, response: HttpsResponse): T {
+function parse<T>(
+  schema: { safeParse(value: unknown): { success: boolean; data?: unknown } },
+  response: HttpsResponse,
+): T {
   let value: unknown;
   try {
     value = JSON.parse(response.body.toString("utf8"));
@@ -208,10 +256,22 @@ function failureOf(response: HttpsResponse): SuiteError {
     // a proxy's page or nothing: the status says enough
   }
   const details = { status: response.status, code };
-  if (response.status === 404) return new SuiteError("unknown-recipient", "the directory does not know this person", { fault: "peer", details });
-  if (response.status === 401) return new SuiteError("auth-failed", "the directory does not accept who we are", { fault: "local", details });
-  if (response.status === 403) return new SuiteError("forbidden", "the directory does not allow this", { fault: "local", details });
-  if (response.status === 422 || response.status === 400) return new SuiteError("record-rejected", "the directory refuses the object", { fault: "local", details });
-  if (response.status === 502) return new SuiteError("record-rejected", "the other domain's directory told something unacceptable", { fault: "service", details });
-  return new SuiteError("directory-unavailable", "the directory cannot answer now", { fault: "service", temporary: true, details });
+  if (response.status === 404)
+    return new SuiteError("unknown-recipient", "the directory does not know this person", { fault: "peer", details });
+  if (response.status === 401)
+    return new SuiteError("auth-failed", "the directory does not accept who we are", { fault: "local", details });
+  if (response.status === 403)
+    return new SuiteError("forbidden", "the directory does not allow this", { fault: "local", details });
+  if (response.status === 422 || response.status === 400)
+    return new SuiteError("record-rejected", "the directory refuses the object", { fault: "local", details });
+  if (response.status === 502)
+    return new SuiteError("record-rejected", "the other domain's directory told something unacceptable", {
+      fault: "service",
+      details,
+    });
+  return new SuiteError("directory-unavailable", "the directory cannot answer now", {
+    fault: "service",
+    temporary: true,
+    details,
+  });
 }

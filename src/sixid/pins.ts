@@ -47,7 +47,10 @@ export function checkContinuity(pin: Pin | undefined, record: VerifiedIdentity):
   const { identity, body } = record;
   if (pin === undefined) return { trust: "first", events: [] };
   if (pin.uuid !== body.id) {
-    throw new SuiteError("record-rejected", "the directory tells another person's record", { fault: "service", details: { identity, step: "uuid" } });
+    throw new SuiteError("record-rejected", "the directory tells another person's record", {
+      fault: "service",
+      details: { identity, step: "uuid" },
+    });
   }
   if (body.seq < pin.seq) {
     throw new SuiteError("record-rollback", "the directory tells an older record than before", {
@@ -64,9 +67,12 @@ export function checkContinuity(pin: Pin | undefined, record: VerifiedIdentity):
   }
   const events: RecordEvent[] = [];
   const now = body.devices.map((device) => device.id);
-  for (const id of now) if (!pin.devices.includes(id as Fingerprint)) events.push({ type: "deviceAdded", identity, fingerprint: id });
-  for (const id of pin.devices) if (!now.includes(id)) events.push({ type: "deviceRemoved", identity, fingerprint: id });
-  if (pin.encryption.join() !== record.encryption.map((one) => one.fingerprint).join()) events.push({ type: "encryptionChanged", identity });
+  for (const id of now)
+    if (!pin.devices.includes(id as Fingerprint)) events.push({ type: "deviceAdded", identity, fingerprint: id });
+  for (const id of pin.devices)
+    if (!now.includes(id)) events.push({ type: "deviceRemoved", identity, fingerprint: id });
+  if (pin.encryption.join() !== record.encryption.map((one) => one.fingerprint).join())
+    events.push({ type: "encryptionChanged", identity });
   const replaced = !pin.devices.includes(body.signer as Fingerprint);
   if (replaced) events.push({ type: "rootReplaced", identity });
   return { trust: replaced || pin.changed ? "changed" : "pinned", events };

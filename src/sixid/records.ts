@@ -4,7 +4,10 @@ import { z } from "zod";
 
 const seconds = z.number().int().nonnegative();
 const fingerprint = z.string().regex(/^[0-9a-f]{64}$/);
-const der = z.string().regex(/^[A-Za-z0-9+/]+={0,2}$/).max(45_000);
+const der = z
+  .string()
+  .regex(/^[A-Za-z0-9+/]+={0,2}$/)
+  .max(45_000);
 const uuid = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
 const identity = z.string().min(3).max(254);
 const host = z.string().min(2).max(45);
@@ -15,7 +18,10 @@ export const identityBody = z.strictObject({
   aliasDigests: z.array(fingerprint).max(32),
   capabilities: z.strictObject({ cms: z.array(z.enum(["gcm", "cbc"])).max(4) }),
   chain: z.array(der).max(8),
-  devices: z.array(z.strictObject({ cert: der, id: fingerprint, label: z.string().max(64) })).min(1).max(16),
+  devices: z
+    .array(z.strictObject({ cert: der, id: fingerprint, label: z.string().max(64) }))
+    .min(1)
+    .max(16),
   encryption: z.array(der).max(8),
   expires: seconds,
   fallback: z.array(z.strictObject({ host, kind: z.enum(["relay", "store"]), port })).max(16),
@@ -34,7 +40,15 @@ export type IdentityBody = z.infer<typeof identityBody>;
 /** Typ `sixid-addresses`: where one device is now, signed by that device. At most 4 KiB, lives at most 2 h. */
 export const addressesBody = z.strictObject({
   addresses: z
-    .array(z.strictObject({ alpn: z.array(z.string().max(32)).max(8), host, kind: z.literal("direct"), port, priority: z.number().int().min(0).max(65_535) }))
+    .array(
+      z.strictObject({
+        alpn: z.array(z.string().max(32)).max(8),
+        host,
+        kind: z.literal("direct"),
+        port,
+        priority: z.number().int().min(0).max(65_535),
+      }),
+    )
     .max(16),
   device: fingerprint,
   expires: seconds,

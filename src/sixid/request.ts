@@ -5,7 +5,14 @@ import { type RecordSigner, sign } from "./signed.ts";
 const LIFE_SECONDS = 30 * 86_400;
 
 /** Makes the signed object by which somebody asks to be admitted. `text`: at most 500 characters, shown to the asked. */
-export function makeRequest(o: { from: Identity; name: string; to: Identity; text: string; signer: RecordSigner; now: Date }): Promise<string> {
+export function makeRequest(o: {
+  from: Identity;
+  name: string;
+  to: Identity;
+  text: string;
+  signer: RecordSigner;
+  now: Date;
+}): Promise<string> {
   const issued = Math.floor(o.now.getTime() / 1000);
   const body: RequestBody = {
     expires: issued + LIFE_SECONDS,

@@ -20,7 +20,9 @@ export async function sign(typ: SignedType, body: Canonical, by: RecordSigner, c
     carry === "kid"
       ? { kid: by.certificate.fingerprint }
       : { x5c: [by.certificate, ...by.chain].map((one) => Buffer.from(one.der).toString("base64")) };
-  return new CompactSign(Buffer.from(canonicalJson(body), "utf8")).setProtectedHeader({ alg, ...named, typ }).sign(by.privateKey);
+  return new CompactSign(Buffer.from(canonicalJson(body), "utf8"))
+    .setProtectedHeader({ alg, ...named, typ })
+    .sign(by.privateKey);
 }
 
 /** A signed object whose form is right and whose signature is still to be judged. */
@@ -65,7 +67,16 @@ export function readSigned(jws: string, typ: SignedType, maxBytes: number): Unve
     throw rejected("canonical", cause);
   }
   if (kid !== undefined && typeof kid !== "string") throw rejected("header");
-  return { jws, typ, payload, body, hash: payloadHash(payload), x5c: certificates(x5c), kid: kid as string | undefined, alg };
+  return {
+    jws,
+    typ,
+    payload,
+    body,
+    hash: payloadHash(payload),
+    x5c: certificates(x5c),
+    kid: kid as string | undefined,
+    alg,
+  };
 }
 
 /** @throws SuiteError record-rejected unless the key of `certificate` made the signature */
@@ -78,7 +89,11 @@ export async function checkSignature(signed: Unverified, certificate: Certificat
   }
 }
 
-export function rejected(step: string, cause?: unknown, details: Readonly<Record<string, string | number>> = {}): SuiteError {
+export function rejected(
+  step: string,
+  cause?: unknown,
+  details: Readonly<Record<string, string | number>> = {},
+): SuiteError {
   return new SuiteError("record-rejected", "a signed object of the directory is not acceptable", {
     fault: "service",
     details: { step, ...details },
@@ -92,7 +107,6 @@ export function leafOf(signed: Unverified): Certificate {
   if (leaf === undefined) throw rejected("header");
   return leaf;
 }
-
 
 const ALGORITHMS = ["ES256", "ES384", "PS256", "Ed25519"];
 const MAX_X5C = 9;

@@ -56,7 +56,12 @@ export async function verifyIdentity(jws: string, asked: Identity, o: VerifyOpti
   for (const device of body.devices) {
     const parsed = tolerant(device.cert);
     if (parsed === undefined || parsed.fingerprint !== device.id || !names(parsed, chain, asked, "peer", o)) continue;
-    devices.push({ fingerprint: parsed.fingerprint, label: device.label, certificate: peerCertificate(parsed), addresses: [] });
+    devices.push({
+      fingerprint: parsed.fingerprint,
+      label: device.label,
+      certificate: peerCertificate(parsed),
+      addresses: [],
+    });
   }
   const encryption = body.encryption
     .map(tolerant)
@@ -105,12 +110,21 @@ export async function verifyRequest(jws: string, to: Identity, o: VerifyOptions)
 }
 
 /** Whether a certificate is good for a purpose, by an anchor of the person's domain, and names the person. */
-function names(leaf: Certificate, candidates: readonly Certificate[], who: Identity, purpose: "sign" | "peer" | "seal", o: VerifyOptions): boolean {
+function names(
+  leaf: Certificate,
+  candidates: readonly Certificate[],
+  who: Identity,
+  purpose: "sign" | "peer" | "seal",
+  o: VerifyOptions,
+): boolean {
   const path = validatePath({ leaf, candidates, anchors: o.anchors, time: o.now, purpose });
   return path.ok && peerCertificate(leaf).identities.some((one) => one.identity === who);
 }
 
-function shape<T>(schema: { safeParse(value: unknown): { success: boolean; data?: unknown; error?: unknown } }, signed: Unverified): T {
+function shape<T>(
+  schema: { safeParse(value: unknown): { success: boolean; data?: unknown; error?: unknown } },
+  signed: Unverified,
+): T {
   const result = schema.safeParse(signed.body);
   if (!result.success) throw rejected("schema", result.error);
   return result.data as T;
@@ -151,4 +165,3 @@ export function addressesOf(verified: VerifiedAddresses | undefined): PeerDevice
     .map(({ host, port, kind, priority }) => ({ host, port, kind, priority }))
     .sort((a, b) => a.priority - b.priority);
 }
-

@@ -1,11 +1,11 @@
-import { once } from "node:events";
-import { join } from "node:path";
-import { randomBytes } from "node:crypto";
-import { createServer } from "node:net";
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { PeerConnection } from "../../src/peertls-core/connection.ts";
-import type { Denial } from "../../src/peertls-core/gate.ts";
+import type { Denial } from "../../src/peertls-core/door.ts";
 import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
 import type { TrustRules } from "../../src/peertls-core/policy.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
@@ -21,8 +21,23 @@ const folder = temporaryFolder();
 const sources = ["rfc822Name", "emailAddress", "uid", "sipUri", "smtpUtf8"] as const;
 
 function rules(change: Partial<TrustRules> = {}): TrustRules {
-  const anchor = { name: "alpha", certificate: alpha.root.certificate, domains: ["alpha.test"], organisations: [], identitiesFrom: sources };
-  return { anchors: [anchor], block: [], allow: [], rules: [], otherwise: "contacts", contacts: [alice.identity], requestsOnPort: true, ...change };
+  const anchor = {
+    name: "alpha",
+    certificate: alpha.root.certificate,
+    domains: ["alpha.test"],
+    organisations: [],
+    identitiesFrom: sources,
+  };
+  return {
+    anchors: [anchor],
+    block: [],
+    allow: [],
+    rules: [],
+    otherwise: "contacts",
+    contacts: [alice.identity],
+    requestsOnPort: true,
+    ...change,
+  };
 }
 
 interface Running {
@@ -37,7 +52,14 @@ async function start(credentials: TestCredentials, change: Partial<TrustRules> =
   const trust = new Trust(rules(change));
   const denials: Denial[] = [];
   const received: Buffer[] = [];
-  const core = await makePeerTls({ credentials, trust, clock: () => new Date(), random: randomBytes, log: silentLog, onDenied: (denial) => denials.push(denial) });
+  const core = await makePeerTls({
+    credentials,
+    trust,
+    clock: () => new Date(),
+    random: randomBytes,
+    log: silentLog,
+    onDenied: (denial) => denials.push(denial),
+  });
   core.onPeer("sip", (connection) => {
     connection.stream.on("error", () => undefined);
     connection.stream.on("data", (chunk: Buffer) => received.push(chunk));
@@ -62,7 +84,11 @@ async function visit(port: number, as: TestCredentials | undefined, extra: reado
   const shown = files === undefined ? [] : ["-cert", files.certificate, "-key", files.key, "-cert_chain", files.chain];
   const alpn = extra.includes("-alpn") ? [] : ["-alpn", "sip/2"];
   const args = ["s_client", "-connect", `[::1]:${port}`, ...alpn, ...shown, "-msg", "-ign_eof", ...extra];
-  const { output } = await openssl(args, { input: "hello\n", until: /welcome|alert number|closed|errno/ , timeoutMs: 6_000 });
+  const { output } = await openssl(args, {
+    input: "hello\n",
+    until: /welcome|alert number|closed|errno/,
+    timeoutMs: 6_000,
+  });
   return {
     alert: Number(/SSL alert number (\d+)/.exec(output)?.[1] ?? "0"),
     tickets: (output.match(/NewSessionTicket/g) ?? []).length,
@@ -90,7 +116,11 @@ describe("a peer that may not come in gets one alert, no ticket and no applicati
   });
 
   test("block-listed by name, by key and by domain", async () => {
-    const entries = [{ identity: "alice@alpha.test" }, { fingerprint: `sha256:${alice.auth.certificate.fingerprint}` }, { domain: "alpha.test" }];
+    const entries = [
+      { identity: "alice@alpha.test" },
+      { fingerprint: `sha256:${alice.auth.certificate.fingerprint}` },
+      { domain: "alpha.test" },
+    ];
     for (const entry of entries) {
       node.trust.replace(rules({ block: [entry], allow: [{ identity: "alice@alpha.test" }] }));
       expect(await visit(node.port, alice.auth)).toEqual({ alert: 49, tickets: 0, welcomed: false, reused: false });
@@ -99,7 +129,9 @@ describe("a peer that may not come in gets one alert, no ticket and no applicati
   });
 
   test("a name that the anchor may not vouch for", async () => {
-    node.trust.replace(rules({ anchors: [{ ...(rules().anchors[0] as TrustRules["anchors"][number]), domains: ["other.test"] }] }));
+    node.trust.replace(
+      rules({ anchors: [{ ...(rules().anchors[0] as TrustRules["anchors"][number]), domains: ["other.test"] }] }),
+    );
     expect((await visit(node.port, alice.auth)).alert).toBe(46);
     node.trust.replace(rules());
   });
@@ -130,7 +162,12 @@ test("a resumed session is judged again: block-listed in between, it gets 49 and
   expect(again).toMatchObject({ reused: true, welcomed: true });
   node.trust.replace(rules({ block: [{ identity: "alice@alpha.test" }] }));
   node.received.length = 0;
-  expect(await visit(node.port, alice.auth, ["-sess_in", session])).toEqual({ alert: 49, tickets: 0, welcomed: false, reused: true });
+  expect(await visit(node.port, alice.auth, ["-sess_in", session])).toEqual({
+    alert: 49,
+    tickets: 0,
+    welcomed: false,
+    reused: true,
+  });
   expect(Buffer.concat(node.received).length).toBe(0);
   node.trust.replace(rules());
 });
@@ -168,11 +205,16 @@ test("dialling: a dead route does not hinder the next, and a wrong person at an 
   const { port: deadPort } = dead.address() as { port: number };
   await new Promise((resolve) => dead.close(resolve));
   const expected = { identity: bob.identity, fingerprints: [bob.auth.certificate.fingerprint] };
-  const routes = [deadPort, wrong.port, node.port].map((port) => ({ kind: "direct" as const, address: { host: "::1", port } }));
+  const routes = [deadPort, wrong.port, node.port].map((port) => ({
+    kind: "direct" as const,
+    address: { host: "::1", port },
+  }));
   const connection = await dialler.core.dial(expected, "sip", routes, AbortSignal.timeout(10_000));
   expect(connection.address.port).toBe(node.port);
   await connection.confirmed;
-  await expect(dialler.core.dial(expected, "sip", routes.slice(0, 2), AbortSignal.timeout(10_000))).rejects.toMatchObject({ code: "identity-mismatch" });
+  await expect(
+    dialler.core.dial(expected, "sip", routes.slice(0, 2), AbortSignal.timeout(10_000)),
+  ).rejects.toMatchObject({ code: "identity-mismatch" });
   await dialler.core.close();
   await wrong.core.close();
 });
@@ -181,8 +223,23 @@ test("dialling openssl s_server with the wrong person: our alert, and our certif
   const dialler = await start(alice.auth);
   const files = pemFiles(folder.path, "carol", alpha.person({ identity: "carol@alpha.test" }).auth);
   const server = spawn("openssl", [
-    "s_server", "-accept", "[::1]:0", "-cert", files.certificate, "-key", files.key, "-cert_chain", files.chain,
-    "-Verify", "3", "-msg", "-naccept", "1", "-tls1_3", "-alpn", "sip/2",
+    "s_server",
+    "-accept",
+    "[::1]:0",
+    "-cert",
+    files.certificate,
+    "-key",
+    files.key,
+    "-cert_chain",
+    files.chain,
+    "-Verify",
+    "3",
+    "-msg",
+    "-naccept",
+    "1",
+    "-tls1_3",
+    "-alpn",
+    "sip/2",
   ]);
   let output = "";
   const listening = Promise.withResolvers<number>();

@@ -44,7 +44,10 @@ export class Accounts {
    */
   async invite(identity: Identity, name: string): Promise<{ code: string; expires: Date }> {
     if (identityDomain(identity) !== this.#o.domain) {
-      throw new SuiteError("identity-invalid", "this server is for another domain", { fault: "local", details: { identity, domain: this.#o.domain } });
+      throw new SuiteError("identity-invalid", "this server is for another domain", {
+        fault: "local",
+        details: { identity, domain: this.#o.domain },
+      });
     }
     await this.#o.store.addUser({ uuid: uuidV7(this.#o.clock(), this.#o.random), identity, name });
     const code = crockford(this.#o.random(10));
@@ -57,7 +60,9 @@ export class Accounts {
   async authenticateCode(user: string, code: string): Promise<Account> {
     return this.#attempt(user, async (known) => {
       const invitation = await this.#o.store.invitation(codeHash(known.identity, code));
-      return invitation !== undefined && invitation.usedAt === undefined && invitation.expires > this.#o.clock().getTime();
+      return (
+        invitation !== undefined && invitation.usedAt === undefined && invitation.expires > this.#o.clock().getTime()
+      );
     });
   }
 
@@ -74,7 +79,8 @@ export class Accounts {
   /** 10–1024 bytes. Ends all sessions of the account. @throws SuiteError syntax */
   async setPassword(uuid: string, password: string): Promise<void> {
     const bytes = Buffer.byteLength(password.normalize("NFC"));
-    if (bytes < 10 || bytes > 1024) throw new SuiteError("syntax", "a password has 10 to 1024 bytes", { fault: "peer" });
+    if (bytes < 10 || bytes > 1024)
+      throw new SuiteError("syntax", "a password has 10 to 1024 bytes", { fault: "peer" });
     await this.#o.store.setPassword(uuid, await hashPassword(password, this.#o.random(16)));
   }
 
@@ -164,7 +170,11 @@ const argon2Async = promisify(argon2);
 
 /** PHC string of argon2id, 64 MiB, 3 passes, 4 lanes. */
 async function hashPassword(password: string, salt: Buffer): Promise<string> {
-  const tag = await argon2Async("argon2id", { ...ARGON2, message: Buffer.from(password.normalize("NFC")), nonce: salt });
+  const tag = await argon2Async("argon2id", {
+    ...ARGON2,
+    message: Buffer.from(password.normalize("NFC")),
+    nonce: salt,
+  });
   const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64").replace(/=+$/, "");
   return `$argon2id$v=19$m=${ARGON2.memory},t=${ARGON2.passes},p=${ARGON2.parallelism}$${base64(salt)}$${base64(tag)}`;
 }

@@ -15,13 +15,20 @@ export function callerOfCertificate(service: ServiceCaller): Caller {
   const { certificate, anchor } = service;
   if (certificate === undefined || anchor === undefined) return { kind: "anonymous" };
   const person = certificate.identities.find((one) => identityDomain(one.identity) === anchor);
-  if (person !== undefined) return { kind: "person", identity: person.identity, by: "sca", fingerprint: certificate.fingerprint };
-  const server = certificate.certificate.subjectAltNames.some((name) => name.type === "dNSName" && name.text.toLowerCase() === anchor);
+  if (person !== undefined)
+    return { kind: "person", identity: person.identity, by: "sca", fingerprint: certificate.fingerprint };
+  const server = certificate.certificate.subjectAltNames.some(
+    (name) => name.type === "dNSName" && name.text.toLowerCase() === anchor,
+  );
   return server ? { kind: "domain", domain: anchor } : { kind: "anonymous" };
 }
 
 /** `Authorization: Bearer TOKEN` of a session; a certificate goes before it. */
-export async function callerOfToken(authorization: string | undefined, accounts: Accounts, identityOf: (uuid: string) => Promise<Identity | undefined>): Promise<Caller> {
+export async function callerOfToken(
+  authorization: string | undefined,
+  accounts: Accounts,
+  identityOf: (uuid: string) => Promise<Identity | undefined>,
+): Promise<Caller> {
   const token = /^Bearer ([A-Za-z0-9_-]{43})$/.exec(authorization ?? "")?.[1];
   const uuid = token === undefined ? undefined : await accounts.session(token);
   const identity = uuid === undefined ? undefined : await identityOf(uuid);

@@ -28,16 +28,23 @@ const password = z.strictObject({ password: z.string().max(4096) });
 /** The HTTP face, below `/v1`. Errors are problem documents (RFC 9457) with a `code`. */
 export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<void> {
   const { service, accounts } = o;
-  app.addContentTypeParser("application/jose", { parseAs: "string", bodyLimit: 131_072 }, (_request, body, done) => done(null, body));
+  app.addContentTypeParser("application/jose", { parseAs: "string", bodyLimit: 131_072 }, (_request, body, done) =>
+    done(null, body),
+  );
   app.setErrorHandler((error, request, reply) => problem(error, request, reply, o.log));
-  app.setNotFoundHandler((request, reply) => problem(new SuiteError("not-found", "no such route", { fault: "peer" }), request, reply, o.log));
+  app.setNotFoundHandler((request, reply) =>
+    problem(new SuiteError("not-found", "no such route", { fault: "peer" }), request, reply, o.log),
+  );
 
   const caller = async (request: FastifyRequest): Promise<Caller> => {
     const certified = callerOfCertificate(o.https.callerOf(request.raw.socket));
-    return certified.kind === "anonymous" ? callerOfToken(request.headers.authorization, accounts, o.identityOf) : certified;
+    return certified.kind === "anonymous"
+      ? callerOfToken(request.headers.authorization, accounts, o.identityOf)
+      : certified;
   };
   const jws = (request: FastifyRequest): string => {
-    if (typeof request.body !== "string") throw new SuiteError("syntax", "a signed object is needed (application/jose)", { fault: "peer" });
+    if (typeof request.body !== "string")
+      throw new SuiteError("syntax", "a signed object is needed (application/jose)", { fault: "peer" });
     return request.body;
   };
   const gone = (request: FastifyRequest): AbortSignal => {
@@ -94,8 +101,13 @@ function problem(thrown: unknown, request: FastifyRequest, reply: FastifyReply, 
   const error = thrown instanceof SuiteError ? thrown : undefined;
   // What Fastify itself refuses (body too large, wrong content type, bad JSON) keeps its status.
   const code = error?.code ?? (status !== undefined && status < 500 ? "syntax" : "internal");
-  const answer = error === undefined ? (status !== undefined && status < 500 ? status : 500) : (STATUS[error.code] ?? 500);
-  if (answer >= 500) log.error({ error: asSuiteError(thrown), method: request.method, route: request.routeOptions.url }, "directory request failed");
+  const answer =
+    error === undefined ? (status !== undefined && status < 500 ? status : 500) : (STATUS[error.code] ?? 500);
+  if (answer >= 500)
+    log.error(
+      { error: asSuiteError(thrown), method: request.method, route: request.routeOptions.url },
+      "directory request failed",
+    );
   // The other domain's lie is not the caller's fault: 502 (sixid.md §5).
   const final = code === "record-rejected" && error?.fault === "service" && request.method === "GET" ? 502 : answer;
   const retry = error?.details["retrySeconds"];
@@ -104,7 +116,14 @@ function problem(thrown: unknown, request: FastifyRequest, reply: FastifyReply, 
   return reply
     .code(final)
     .type("application/problem+json")
-    .send(JSON.stringify({ title: error?.message ?? "the request failed", status: final, code, ...(step === undefined ? {} : { step }) }));
+    .send(
+      JSON.stringify({
+        title: error?.message ?? "the request failed",
+        status: final,
+        code,
+        ...(step === undefined ? {} : { step }),
+      }),
+    );
 }
 
 function body<T>(schema: { safeParse(value: unknown): { success: boolean; data?: T } }, request: FastifyRequest): T {
@@ -116,7 +135,10 @@ function body<T>(schema: { safeParse(value: unknown): { success: boolean; data?:
 /** RFC 7617. */
 function basic(authorization: string | undefined): { user: string; secret: string } {
   const encoded = /^Basic ([A-Za-z0-9+/]+={0,2})$/.exec(authorization ?? "")?.[1];
-  const [user = "", ...rest] = Buffer.from(encoded ?? "", "base64").toString("utf8").split(":");
-  if (user === "" || rest.length === 0) throw new SuiteError("auth-failed", "wrong user, password or code", { fault: "peer" });
+  const [user = "", ...rest] = Buffer.from(encoded ?? "", "base64")
+    .toString("utf8")
+    .split(":");
+  if (user === "" || rest.length === 0)
+    throw new SuiteError("auth-failed", "wrong user, password or code", { fault: "peer" });
   return { user, secret: rest.join(":") };
 }

@@ -34,7 +34,11 @@ export class Recursion {
   async ask(key: Identity, onBehalfOf: Identity, signal: AbortSignal): Promise<RecordReply> {
     const domain = identityDomain(key);
     const client = this.#o.clientFor(domain);
-    if (client === undefined) throw new SuiteError("unknown-recipient", "no directory is known for this domain", { fault: "peer", details: { domain } });
+    if (client === undefined)
+      throw new SuiteError("unknown-recipient", "no directory is known for this domain", {
+        fault: "peer",
+        details: { domain },
+      });
     const question: RecursiveQuestion = { key, onBehalfOf, hops: 1, trail: [this.#o.domain] };
     const unavailable = (cause?: unknown, details = {}) =>
       new SuiteError("directory-unavailable", "the other domain's directory does not answer", {
@@ -46,23 +50,37 @@ export class Recursion {
     let response: Awaited<ReturnType<HttpsClient["request"]>>;
     try {
       response = await client.request(
-        { method: "POST", path: "/v1/recursive", headers: { "content-type": "application/json" }, body: JSON.stringify(question) },
+        {
+          method: "POST",
+          path: "/v1/recursive",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify(question),
+        },
         AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
       );
     } catch (error) {
       this.#o.log.warn({ domain, error: error instanceof SuiteError ? error.code : String(error) }, "recursion failed");
       throw unavailable(error);
     }
-    if (response.status === 404) throw new SuiteError("unknown-recipient", "the other domain does not know this person", { fault: "peer" });
+    if (response.status === 404)
+      throw new SuiteError("unknown-recipient", "the other domain does not know this person", { fault: "peer" });
     if (response.status !== 200) throw unavailable(undefined, { status: response.status });
     let value: unknown;
     try {
       value = JSON.parse(response.body.toString("utf8"));
     } catch (cause) {
-      throw new SuiteError("record-rejected", "the other domain's directory answers nonsense", { fault: "service", cause, details: { domain } });
+      throw new SuiteError("record-rejected", "the other domain's directory answers nonsense", {
+        fault: "service",
+        cause,
+        details: { domain },
+      });
     }
     const parsed = recordReply.safeParse(value);
-    if (!parsed.success) throw new SuiteError("record-rejected", "the other domain's directory answers nonsense", { fault: "service", details: { domain } });
+    if (!parsed.success)
+      throw new SuiteError("record-rejected", "the other domain's directory answers nonsense", {
+        fault: "service",
+        details: { domain },
+      });
     return parsed.data;
   }
 }

@@ -67,14 +67,23 @@ export class DirectoryService {
     const account = await this.#account(caller);
     const now = this.#o.clock();
     const verified = await verifyIdentity(jws, account.identity, { anchors: this.#o.anchors(), now });
-    if (verified.body.id !== account.uuid) throw new SuiteError("record-rejected", "another person's uuid", { fault: "peer", details: { step: "uuid" } });
+    if (verified.body.id !== account.uuid)
+      throw new SuiteError("record-rejected", "another person's uuid", { fault: "peer", details: { step: "uuid" } });
     const current = await this.#o.store.record(account.uuid);
     if (current?.hash === verified.hash) return { seq: current.seq }; // the same again: only the answer was lost
     this.#mayFollow(caller, verified.body.signer, current?.identity);
     const devices = verified.body.devices.map((device) => device.id);
-    const outcome = await this.#o.store.putIdentity(account.uuid, { seq: verified.body.seq, hash: verified.hash, jws, devices }, verified.body.prev);
-    if (outcome === "stale") throw new SuiteError("conflict", "the object does not follow the current one", { fault: "peer" });
-    this.#o.log.info({ identity: account.identity, seq: verified.body.seq, devices: devices.length }, "identity published");
+    const outcome = await this.#o.store.putIdentity(
+      account.uuid,
+      { seq: verified.body.seq, hash: verified.hash, jws, devices },
+      verified.body.prev,
+    );
+    if (outcome === "stale")
+      throw new SuiteError("conflict", "the object does not follow the current one", { fault: "peer" });
+    this.#o.log.info(
+      { identity: account.identity, seq: verified.body.seq, devices: devices.length },
+      "identity published",
+    );
     return { seq: verified.body.seq };
   }
 
@@ -92,9 +101,13 @@ export class DirectoryService {
     if (current === undefined) throw new SuiteError("conflict", "there is no identity record yet", { fault: "peer" });
     const record = await verifyIdentity(current.identity, account.identity, { anchors: this.#o.anchors(), now });
     const verified = await verifyAddresses(jws, record, now);
-    if (verified.body.device !== device) throw new SuiteError("forbidden", "each device announces itself", { fault: "peer" });
+    if (verified.body.device !== device)
+      throw new SuiteError("forbidden", "each device announces itself", { fault: "peer" });
     if (verified.body.seq > now.getTime() + MAX_SEQ_AHEAD_MS) {
-      throw new SuiteError("record-rejected", "the sequence number lies in the future", { fault: "peer", details: { step: "seq" } });
+      throw new SuiteError("record-rejected", "the sequence number lies in the future", {
+        fault: "peer",
+        details: { step: "seq" },
+      });
     }
     const seen = Math.floor(now.getTime() / 1000);
     const outcome = await this.#o.store.putAddresses(account.uuid, device, { seq: verified.body.seq, jws, seen });
@@ -125,14 +138,18 @@ export class DirectoryService {
     if (record === undefined) throw unknown();
     const devices: RecordReply["devices"] = {};
     for (const { fingerprint, addresses, seen } of record.devices) {
-      devices[fingerprint] = { ...(addresses === undefined ? {} : { addresses }), ...(seen === undefined ? {} : { seen }) };
+      devices[fingerprint] = {
+        ...(addresses === undefined ? {} : { addresses }),
+        ...(seen === undefined ? {} : { seen }),
+      };
     }
     return { identity: record.identity, devices, maxAge: MAX_AGE_SECONDS };
   }
 
   async #account(caller: Caller) {
     const account = caller.kind === "person" ? await this.#o.accounts.find(caller.identity) : undefined;
-    if (account === undefined) throw new SuiteError("forbidden", "only people of this domain may do this", { fault: "peer" });
+    if (account === undefined)
+      throw new SuiteError("forbidden", "only people of this domain may do this", { fault: "peer" });
     return account;
   }
 
@@ -142,9 +159,12 @@ export class DirectoryService {
    */
   #mayFollow(caller: Caller, signer: string, current: string | undefined): void {
     if (current === undefined) return;
-    const listed = (readSigned(current, "sixid-identity", MAX_IDENTITY_BYTES).body as unknown as IdentityBody).devices.map((device) => device.id);
+    const listed = (
+      readSigned(current, "sixid-identity", MAX_IDENTITY_BYTES).body as unknown as IdentityBody
+    ).devices.map((device) => device.id);
     const calling = caller.kind === "person" && caller.by === "sca" && caller.fingerprint === signer;
-    if (!calling || !listed.includes(signer)) throw new SuiteError("forbidden", "a listed device signs the next object", { fault: "peer" });
+    if (!calling || !listed.includes(signer))
+      throw new SuiteError("forbidden", "a listed device signs the next object", { fault: "peer" });
   }
 }
 

@@ -29,7 +29,9 @@ const SCHEMA = `
  */
 export function openSqliteStore(path: string): DirectoryStore {
   const database = new DatabaseSync(path);
-  database.exec("pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma busy_timeout = 5000");
+  database.exec(
+    "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma busy_timeout = 5000",
+  );
   migrate(database);
   return new SqliteStore(database);
 }
@@ -38,7 +40,10 @@ function migrate(database: DatabaseSync): void {
   const { user_version: version } = database.prepare("pragma user_version").get() as { user_version: number };
   if (version === 0) database.exec(`begin; ${SCHEMA}; pragma user_version = 1; commit`);
   else if (version !== 1) {
-    throw new SuiteError("store-failed", "the directory was written by a newer version", { fault: "local", details: { version } });
+    throw new SuiteError("store-failed", "the directory was written by a newer version", {
+      fault: "local",
+      details: { version },
+    });
   }
 }
 
@@ -60,7 +65,14 @@ class SqliteStore implements DirectoryStore {
   }
 
   async addUser(user: { uuid: string; identity: Identity; name: string }): Promise<boolean> {
-    return this.#run("insert into users (uuid, identity, name) values (?, ?, ?) on conflict do nothing", user.uuid, user.identity, user.name) === 1;
+    return (
+      this.#run(
+        "insert into users (uuid, identity, name) values (?, ?, ?) on conflict do nothing",
+        user.uuid,
+        user.identity,
+        user.name,
+      ) === 1
+    );
   }
 
   async setPassword(uuid: string, phc: string): Promise<void> {
@@ -75,11 +87,19 @@ class SqliteStore implements DirectoryStore {
   }
 
   async addInvitation(hash: string, invitation: StoredInvitation): Promise<void> {
-    this.#run("insert into invitations (hash, identity, expires) values (?, ?, ?)", hash, invitation.identity, invitation.expires);
+    this.#run(
+      "insert into invitations (hash, identity, expires) values (?, ?, ?)",
+      hash,
+      invitation.identity,
+      invitation.expires,
+    );
   }
 
   async invitation(hash: string): Promise<StoredInvitation | undefined> {
-    const row = this.#get<{ identity: Identity; expires: number; used_at: number | null }>("select * from invitations where hash = ?", hash);
+    const row = this.#get<{ identity: Identity; expires: number; used_at: number | null }>(
+      "select * from invitations where hash = ?",
+      hash,
+    );
     if (row === undefined) return undefined;
     return { identity: row.identity, expires: row.expires, ...(row.used_at === null ? {} : { usedAt: row.used_at }) };
   }
@@ -110,7 +130,10 @@ class SqliteStore implements DirectoryStore {
       uuid,
     );
     if (row === undefined) return undefined;
-    const devices = this.#all<{ device: string; jws: string; seen: number }>("select device, jws, seen from addresses where uuid = ?", uuid);
+    const devices = this.#all<{ device: string; jws: string; seen: number }>(
+      "select device, jws, seen from addresses where uuid = ?",
+      uuid,
+    );
     return {
       uuid,
       identity: row.jws,
@@ -126,18 +149,33 @@ class SqliteStore implements DirectoryStore {
     previous: string,
   ): Promise<"stored" | "stale"> {
     return this.#transaction(() => {
-      const current = this.#get<{ seq: number; hash: string }>("select seq, hash from identities where uuid = ? order by seq desc limit 1", uuid);
+      const current = this.#get<{ seq: number; hash: string }>(
+        "select seq, hash from identities where uuid = ? order by seq desc limit 1",
+        uuid,
+      );
       if ((current?.hash ?? "") !== previous || next.seq !== (current?.seq ?? 0) + 1) return "stale";
-      this.#run("insert into identities (uuid, seq, hash, jws) values (?, ?, ?, ?)", uuid, next.seq, next.hash, next.jws);
+      this.#run(
+        "insert into identities (uuid, seq, hash, jws) values (?, ?, ?, ?)",
+        uuid,
+        next.seq,
+        next.hash,
+        next.jws,
+      );
       // All hashes stay, for a later log; of the objects the last ones.
       this.#run("update identities set jws = null where uuid = ? and seq <= ?", uuid, next.seq - KEPT_OBJECTS);
-      const gone = this.#all<{ device: string }>("select device from addresses where uuid = ?", uuid).filter((row) => !next.devices.includes(row.device));
+      const gone = this.#all<{ device: string }>("select device from addresses where uuid = ?", uuid).filter(
+        (row) => !next.devices.includes(row.device),
+      );
       for (const { device } of gone) this.#run("delete from addresses where uuid = ? and device = ?", uuid, device);
       return "stored";
     });
   }
 
-  async putAddresses(uuid: string, device: string, next: { seq: number; jws: string; seen: number }): Promise<"stored" | "stale"> {
+  async putAddresses(
+    uuid: string,
+    device: string,
+    next: { seq: number; jws: string; seen: number },
+  ): Promise<"stored" | "stale"> {
     const changed = this.#run(
       `insert into addresses (uuid, device, seq, jws, seen) values (?, ?, ?, ?, ?)
        on conflict (uuid, device) do update set seq = excluded.seq, jws = excluded.jws, seen = excluded.seen
@@ -202,7 +240,15 @@ interface UserRow {
 
 function userOf(row: UserRow): StoredUser {
   const { uuid, identity, name, status, failures } = row;
-  return { uuid, identity, name, status, failures, retryAt: row.retry_at, ...(row.password === null ? {} : { password: row.password }) };
+  return {
+    uuid,
+    identity,
+    name,
+    status,
+    failures,
+    retryAt: row.retry_at,
+    ...(row.password === null ? {} : { password: row.password }),
+  };
 }
 
 function guarded<T>(body: () => T): T {
@@ -210,6 +256,10 @@ function guarded<T>(body: () => T): T {
     return body();
   } catch (cause) {
     if (cause instanceof SuiteError) throw cause;
-    throw new SuiteError("store-failed", "the directory cannot be read or written", { fault: "local", temporary: true, cause });
+    throw new SuiteError("store-failed", "the directory cannot be read or written", {
+      fault: "local",
+      temporary: true,
+      cause,
+    });
   }
 }

@@ -48,8 +48,16 @@ export interface DirectoryStore {
 
   record(uuid: string): Promise<StoredRecord | undefined>;
   /** @param previous hash of the object that this one follows; empty for the first */
-  putIdentity(uuid: string, next: { seq: number; hash: string; jws: string; devices: readonly string[] }, previous: string): Promise<"stored" | "stale">;
-  putAddresses(uuid: string, device: string, next: { seq: number; jws: string; seen: number }): Promise<"stored" | "stale">;
+  putIdentity(
+    uuid: string,
+    next: { seq: number; hash: string; jws: string; devices: readonly string[] },
+    previous: string,
+  ): Promise<"stored" | "stale">;
+  putAddresses(
+    uuid: string,
+    device: string,
+    next: { seq: number; jws: string; seen: number },
+  ): Promise<"stored" | "stale">;
 
   close(): Promise<void>;
 }

@@ -1,0 +1,49 @@
+import type { X509Certificate } from "node:crypto";
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import { type Certificate, parseCertificate } from "../pki/certificate.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import type { PeerAddress } from "./connection.ts";
+
+const MAX_SENT = 16;
+
+/** The certificates that came beside the leaf. @throws when there are too many */
+export function sentWith(leaf: X509Certificate): Certificate[] {
+  const sent: Certificate[] = [];
+  for (let next = leaf.issuerCertificate; next !== undefined; next = next.issuerCertificate) {
+    if (sent.length >= MAX_SENT - 1)
+      throw new SuiteError("limit-exceeded", "too many certificates sent", { fault: "peer" });
+    sent.push(parseCertificate(next.raw));
+    if (next.raw.equals(next.issuerCertificate?.raw ?? new Uint8Array())) break;
+  }
+  return sent;
+}
+
+/** Undefined once the peer is gone. */
+export function remoteOf(socket: Socket): PeerAddress | undefined {
+  if (socket.remoteAddress === undefined || socket.remotePort === undefined) return undefined;
+  return { host: socket.remoteAddress, port: socket.remotePort };
+}
+
+/** Settles when the peer's gate has shown its mind: by a ticket, by a first byte, or by closing. */
+export class Confirmation {
+  readonly promise: Promise<void>;
+  readonly succeed: () => void;
+  readonly fail: (error: SuiteError) => void;
+
+  constructor(socket: TLSSocket) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    promise.catch(() => undefined);
+    this.promise = promise;
+    this.succeed = resolve;
+    this.fail = reject;
+    const push = socket.push;
+    socket.push = function first(this: TLSSocket, chunk: unknown, encoding?: BufferEncoding) {
+      if (chunk !== null) {
+        socket.push = push;
+        resolve();
+      }
+      return push.call(this, chunk, encoding);
+    };
+  }
+}
