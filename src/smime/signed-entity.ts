@@ -1,0 +1,125 @@
+import * as der from "../pki/der.ts";
+import { contentType, type SignatureDigest, signatureDigests } from "./algorithms.ts";
+import { decodeBase64 } from "./base64.ts";
+import { BerReader } from "./ber-read.ts";
+import { ByteReader, coalesce } from "./byte-reader.ts";
+import { contentTypeOf, type EntityHead, parseHead, readHeadBytes, splitEntity, transferEncodingOf } from "./entity.ts";
+import { enterContentInfo, leaveContentInfo } from "./envelope-read.ts";
+import { malformed, unsupported } from "./failure.ts";
+import { boundaryOf, MultipartReader } from "./multipart.ts";
+import { ContentHasher, readSignedData, type SignedData } from "./signed-read.ts";
+
+/** Takes bytes of an entity in their order; they are its own. */
+export type Sink = (piece: Buffer) => Promise<void>;
+
+/** Where the bytes go that somebody wants to keep; they are not verified yet. */
+export interface Keep {
+  /** `entity`: as it was decrypted, signature and all; `body`: what was signed, without its head. */
+  readonly what: "entity" | "body";
+  readonly write: Sink;
+}
+
+/** A signed entity that was read to its end; the signature is not verified. */
+export interface SignedEntity {
+  /** Head of what was signed. */
+  readonly head: EntityHead;
+  readonly signed: SignedData;
+}
+
+/**
+ * Reads one signed entity from a stream to its end: multipart/signed, application/pkcs7-mime, or a SignedData without
+ * MIME around it. Of the last, `entity` keeps what was signed, head and body: the rest is no entity.
+ */
+export async function readSignedEntity(plaintext: AsyncIterable<Buffer>, keep: Keep): Promise<SignedEntity> {
+  const outer = new ByteReader(plaintext);
+  await outer.fill(1);
+  const bare = outer.view()[0] === der.tag.sequence; // "0", which begins no header field of ours
+  if (bare) return readOpaque(outer.rest(), keep.what === "entity" ? { ...keep, what: "whole" } : keep);
+  const stream = keep.what === "entity" ? kept(outer.rest(), keep.write) : outer.rest();
+  const reader = new ByteReader(stream);
+  const head = parseHead(await readHeadBytes(reader));
+  const type = contentTypeOf(head);
+  switch (type.value) {
+    case "multipart/signed":
+      return readClear(reader, head, keep);
+    case "application/pkcs7-mime":
+    case "application/x-pkcs7-mime":
+      return readOpaque(decoded(head, reader.rest()), keep);
+    default:
+      throw malformed("not signed");
+  }
+}
+
+interface SignedKeep {
+  readonly what: "entity" | "body" | "whole";
+  readonly write: Sink;
+}
+
+/** ContentInfo with a SignedData around the entity; dispatched on the type inside, never on smime-type. */
+async function readOpaque(source: AsyncIterable<Uint8Array>, keep: SignedKeep): Promise<SignedEntity> {
+  const ber = new BerReader(new ByteReader(source));
+  if ((await enterContentInfo(ber)) !== contentType.signedData) throw unsupported("content inside the envelope");
+  let head: EntityHead | undefined;
+  const signed = await readSignedData(ber, {
+    consume: async (content) => {
+      head = await readContent(content, keep);
+    },
+  });
+  await leaveContentInfo(ber);
+  if (head === undefined) throw malformed("no content");
+  return { head, signed };
+}
+
+/** multipart/signed (RFC 8551 §3.5.3): the first part as it stands, the signature in the second. */
+async function readClear(reader: ByteReader, outer: EntityHead, keep: Keep): Promise<SignedEntity> {
+  const multipart = new MultipartReader(reader, boundaryOf(outer));
+  const hasher = new ContentHasher(micalg(outer));
+  await multipart.preamble();
+  const head = await readContent(hasher.through(coalesce(multipart.part())), keep);
+  const signatureHead = await multipart.head();
+  if (!/^application\/(?:x-)?pkcs7-signature$/.test(contentTypeOf(signatureHead).value))
+    throw malformed("no signature");
+  const ber = new BerReader(new ByteReader(decoded(signatureHead, multipart.part())));
+  if ((await enterContentInfo(ber)) !== contentType.signedData) throw unsupported("signature type");
+  const signed = await readSignedData(ber, { detached: hasher.digests() });
+  await leaveContentInfo(ber);
+  await multipart.end();
+  return { head, signed };
+}
+
+async function readContent(content: AsyncIterable<Buffer>, keep: SignedKeep): Promise<EntityHead> {
+  const { head, headBytes, body } = await splitEntity(content);
+  if (keep.what === "whole") await keep.write(headBytes);
+  for await (const piece of coalesce(body)) if (keep.what !== "entity") await keep.write(piece);
+  return head;
+}
+
+/** The hashes that `micalg` announces (RFC 8551 §3.5.3.2). It is not signed: without one that is known, all are computed. */
+function micalg(head: EntityHead): readonly SignatureDigest[] {
+  const named = (contentTypeOf(head).parameters.get("micalg") ?? "")
+    .toLowerCase()
+    .replaceAll("-", "")
+    .split(/[\s,]+/);
+  const known = signatureDigests.filter((digest) => named.includes(digest));
+  return known.length > 0 ? known : signatureDigests;
+}
+
+function decoded(head: EntityHead, body: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+  switch (transferEncodingOf(head)) {
+    case "base64":
+      return decodeBase64(body);
+    case "binary":
+    case "8bit":
+    case "7bit":
+      return body;
+    default:
+      throw unsupported("transfer encoding");
+  }
+}
+
+async function* kept(source: AsyncIterable<Buffer>, write: Sink): AsyncGenerator<Buffer> {
+  for await (const piece of source) {
+    await write(piece);
+    yield piece;
+  }
+}
