@@ -84,14 +84,14 @@ export function verifySignature(
 /** Whether the key is of a kind and size that may sign or be encrypted to. */
 export function publicKeyAllowed(key: KeyObject, policy: AlgorithmPolicy = standardAlgorithms): boolean {
   const { asymmetricKeyType: type, asymmetricKeyDetails: details = {} } = key;
-  if (type === "rsa") return rsaAllowed(details.modulusLength ?? 0, details.publicExponent ?? 0n, policy);
+  if (type === "rsa") return rsaAllowed(details.modulusLength ?? 0, Number(details.publicExponent ?? 0n), policy);
   if (type === "ec") return curves.has(details.namedCurve ?? "");
   return type === "ed25519" || type === "ed448";
 }
 
-/** An exponent past 64 bits is only there to make verifying slow. */
-export function rsaAllowed(bits: number, exponent: bigint, policy: AlgorithmPolicy = standardAlgorithms): boolean {
-  const goodExponent = exponent >= 3n && exponent % 2n === 1n && exponent < 1n << 64n;
+/** A huge exponent is only there to make verifying slow. */
+export function rsaAllowed(bits: number, exponent: number, policy: AlgorithmPolicy = standardAlgorithms): boolean {
+  const goodExponent = exponent >= 3 && exponent % 2 === 1 && Number.isSafeInteger(exponent);
   return bits >= policy.minRsaBits && bits <= policy.maxRsaBits && goodExponent;
 }
 
@@ -119,7 +119,8 @@ export interface KeyInfo {
   readonly keyType: KeyType;
   /** RSA: bits of the modulus. */
   readonly rsaBits?: number;
-  readonly rsaExponent?: bigint;
+  /** RSA: exact below 2^53; what is larger is not allowed anyhow. */
+  readonly rsaExponent?: number;
   /** EC: the named curve. */
   readonly curve?: Oid;
   /** Content of the BIT STRING: what key identifiers are computed from. */
@@ -136,7 +137,7 @@ export function readKeyInfo(element: DerElement): KeyInfo {
     case keyAlgorithm.rsaEncryption: {
       const numbers = new der.DerCursor(der.readDer(keyBits).content);
       const modulus = der.integerContent(numbers.next(der.tag.integer));
-      const rsaExponent = der.readInteger(numbers.next(der.tag.integer));
+      const rsaExponent = Number(der.readInteger(numbers.next(der.tag.integer)));
       numbers.end();
       return { keyType: "rsa", keyBits, rsaBits: bitLength(modulus), rsaExponent };
     }

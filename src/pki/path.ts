@@ -195,7 +195,7 @@ class PathSearch {
   }
 
   private keyAllowed({ key }: Certificate): boolean {
-    if (key.rsaBits !== undefined) return rsaAllowed(key.rsaBits, key.rsaExponent ?? 0n, this.algorithms);
+    if (key.rsaBits !== undefined) return rsaAllowed(key.rsaBits, key.rsaExponent ?? 0, this.algorithms);
     return key.keyType !== "other";
   }
 
