@@ -66,6 +66,8 @@ export class Registration {
   ): Promise<Issued> {
     const csr = readCsr(csrDer);
     const { account, by } = applicant;
+    if (by.method === "code" && kind !== "auth")
+      throw new SuiteError("forbidden", "a code is for the first certificate of a device", { fault: "peer" });
     const { issued, repeated } = this.#o.ca.issue({
       identity: account.identity,
       name: account.name,

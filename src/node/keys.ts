@@ -1,10 +1,11 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { writeDurably } from "../irp/key-file.ts";
 import { type Certificate, fingerprintOf, parseCertificate } from "../pki/certificate.ts";
+import { makeCsr } from "../pki/csr.ts";
 import { derToPem, pemToDer } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { writeDurably } from "./files.ts";
 import type { Home } from "./home.ts";
 
 /** A private key and its certificate, issuer and root behind it. */
@@ -49,6 +50,13 @@ export class KeyFiles {
         : generateKeyPairSync("rsa", { modulusLength: 3072 });
     writeDurably(file, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
     return privateKey;
+  }
+
+  /** The CSR for a key: made once and kept, since asking again with the same one is safe. */
+  csrFor(kind: "auth" | "encryption", privateKey: KeyObject, commonName: string): Buffer {
+    const file = join(this.#home.keys, `${this.#stem(kind)}.csr`);
+    if (!existsSync(file)) writeDurably(file, makeCsr({ privateKey, commonName }));
+    return readFileSync(file);
   }
 
   /** @param certificates leaf first */

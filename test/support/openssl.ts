@@ -12,8 +12,16 @@ export function temporaryFolder(): { path: string } & Disposable {
 }
 
 /** Writes NAME.pem (leaf and chain) and NAME.key, as openssl takes them. */
-export function pemFiles(folder: string, name: string, of: TestCredentials): { certificate: string; chain: string; key: string } {
-  const files = { certificate: join(folder, `${name}.pem`), chain: join(folder, `${name}.chain.pem`), key: join(folder, `${name}.key`) };
+export function pemFiles(
+  folder: string,
+  name: string,
+  of: TestCredentials,
+): { certificate: string; chain: string; key: string } {
+  const files = {
+    certificate: join(folder, `${name}.pem`),
+    chain: join(folder, `${name}.chain.pem`),
+    key: join(folder, `${name}.key`),
+  };
   writeFileSync(files.certificate, derToPem(of.certificate.der, "CERTIFICATE"));
   writeFileSync(files.chain, of.chain.map((one) => derToPem(one.der, "CERTIFICATE")).join(""));
   writeFileSync(files.key, of.privateKey.export({ type: "pkcs8", format: "pem" }));
@@ -22,7 +30,10 @@ export function pemFiles(folder: string, name: string, of: TestCredentials): { c
 }
 
 /** Runs openssl; `until`: its standard input stays open until the output shows this, or it ends by itself. */
-export function openssl(args: readonly string[], o: { input?: string; until?: RegExp; timeoutMs?: number } = {}): Promise<{ output: string; code: number | null }> {
+export function openssl(
+  args: readonly string[],
+  o: { input?: string; until?: RegExp; timeoutMs?: number } = {},
+): Promise<{ output: string; code: number | null }> {
   return new Promise((resolve, reject) => {
     const child = spawn("openssl", args, { stdio: ["pipe", "pipe", "pipe"] });
     let output = "";

@@ -19,6 +19,7 @@ export interface AccountsOptions {
 }
 
 const INVITATION_DAYS = 7;
+const REPEAT_MS = 86_400_000;
 const SESSION_SECONDS = 900;
 const FREE_FAILURES = 5;
 const MAX_WAIT_MS = 15 * 60_000;
@@ -60,9 +61,10 @@ export class Accounts {
   async authenticateCode(user: string, code: string): Promise<Account> {
     return this.#attempt(user, async (known) => {
       const invitation = await this.#o.store.invitation(codeHash(known.identity, code));
-      return (
-        invitation !== undefined && invitation.usedAt === undefined && invitation.expires > this.#o.clock().getTime()
-      );
+      const now = this.#o.clock().getTime();
+      if (invitation === undefined || invitation.expires <= now) return false;
+      // For a day after its use it opens the door for the very CSR it was used for, in case the answer was lost.
+      return invitation.usedAt === undefined || now - invitation.usedAt < REPEAT_MS;
     });
   }
 

@@ -1,0 +1,221 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { fastify } from "fastify";
+import { CertificateAuthority } from "../irp/ca.ts";
+import { type CaKeys, createCa, openCa } from "../irp/ca-keys.ts";
+import { Registration } from "../irp/registration.ts";
+import { serveIrp } from "../irp/server.ts";
+import type { PeerAddress } from "../peertls-core/connection.ts";
+import type { LocalListener } from "../peertls-core/loopback.ts";
+import { type HttpsClient, type HttpsService, httpsClient, httpsService } from "../peertls-core/service.ts";
+import type { Certificate } from "../pki/certificate.ts";
+import { type Identity, identityLocal, parseIdentity } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import type { TrustAnchor } from "../pki/path.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { Accounts } from "../sixid/server/accounts.ts";
+import { routes } from "../sixid/server/http.ts";
+import { Recursion } from "../sixid/server/recursion.ts";
+import { DirectoryService } from "../sixid/server/service.ts";
+import { openSqliteStore } from "../sixid/store/sqlite.ts";
+import type { DirectoryStore } from "../sixid/store/store.ts";
+import type { DomainConfig } from "./config.ts";
+import type { Home } from "./home.ts";
+import { formatInvitation } from "./invitation.ts";
+import { readCertificates } from "./trust-rules.ts";
+
+export interface DomainOptions {
+  home: Home;
+  config: DomainConfig;
+  log: Log;
+  clock: () => Date;
+}
+
+/** Makes the CA of a domain and an empty directory. @throws SuiteError conflict when there is one */
+export function initDomain(home: Home, domain: string, now: Date): CaKeys {
+  const keys = createCa({ directory: join(home.domain, "ca"), domain, now, random: randomBytes });
+  return keys;
+}
+
+/**
+ * Makes an account and a one-time invitation, directly in the directory's database: a running server sees it at once.
+ * @param reach where the invited node finds the server
+ */
+export async function invite(
+  o: DomainOptions,
+  user: string,
+  name: string | undefined,
+  reach: PeerAddress,
+): Promise<{ link: string; expires: Date; identity: Identity }> {
+  const identity = parseIdentity(user.includes("@") ? user : `${user}@${o.config.name}`);
+  const keys = openKeys(o);
+  const store = openSqliteStore(databaseFile(o.home));
+  try {
+    const accounts = new Accounts({ store, domain: o.config.name, clock: o.clock, random: randomBytes });
+    const { code, expires } = await accounts.invite(identity, name ?? identityLocal(identity));
+    const link = formatInvitation({
+      identity,
+      irp: { host: reach.host, port: o.config.irpPort },
+      sixidPort: o.config.sixidPort,
+      code,
+      rootHash: keys.root.fingerprint.slice(0, 32),
+    });
+    return { link, expires, identity };
+  } finally {
+    await store.close();
+  }
+}
+
+/** The domain role: directory, CA and enrolment of one Internet domain, put together and running. */
+export class DomainServer {
+  readonly keys: CaKeys;
+  readonly accounts: Accounts;
+  readonly #store: DirectoryStore;
+  readonly #ca: CertificateAuthority;
+  readonly #https: HttpsService;
+  readonly #app: ReturnType<typeof fastify>;
+  readonly #clients = new Map<string, HttpsClient>();
+  readonly #o: DomainOptions;
+  #irp: LocalListener | undefined;
+  #sixid: PeerAddress | undefined;
+  #others: readonly { domain: string; at: PeerAddress; anchors: readonly TrustAnchor[] }[];
+
+  static async start(o: DomainOptions): Promise<DomainServer> {
+    const server = new DomainServer(o);
+    await server.#run();
+    return server;
+  }
+
+  private constructor(o: DomainOptions) {
+    this.#o = o;
+    const { name } = o.config;
+    this.keys = openKeys(o);
+    this.#store = openSqliteStore(databaseFile(o.home));
+    this.accounts = new Accounts({ store: this.#store, domain: name, clock: o.clock, random: randomBytes });
+    this.#ca = new CertificateAuthority({
+      keys: this.keys,
+      register: join(o.home.domain, "ca.db"),
+      clock: o.clock,
+      random: randomBytes,
+    });
+    this.#others = o.config.domains.map(({ domain, host, port, anchor }) => ({
+      domain,
+      at: { host, port },
+      anchors: readCertificates(anchor).map((certificate) => ({ name: domain, certificate })),
+    }));
+    this.#https = httpsService({ ...this.#tls(), host: o.config.host, port: o.config.sixidPort });
+    this.#app = fastify({
+      serverFactory: (handler) => this.#https.serverFactory(handler),
+      bodyLimit: 131_072,
+      routerOptions: { maxParamLength: 320 },
+    });
+  }
+
+  get ports(): { sixid: PeerAddress; irp: PeerAddress } {
+    const none = { host: "", port: 0 };
+    return { sixid: this.#sixid ?? none, irp: this.#irp?.address ?? none };
+  }
+
+  /** Another domain becomes known, or moves. */
+  know(domain: string, at: PeerAddress, roots: readonly Certificate[]): void {
+    const anchors = roots.map((certificate) => ({ name: domain, certificate }));
+    this.#others = [...this.#others.filter((one) => one.domain !== domain), { domain, at, anchors }];
+    this.#clients.get(domain)?.close();
+    this.#clients.delete(domain);
+  }
+
+  async stop(): Promise<void> {
+    await this.#irp?.close();
+    await this.#https.close();
+    for (const client of this.#clients.values()) client.close();
+    await this.#app.close();
+    this.#ca.close();
+    await this.#store.close();
+  }
+
+  async #run(): Promise<void> {
+    const { config, log, clock } = this.#o;
+    const recursion = new Recursion({ domain: config.name, clientFor: (domain) => this.#clientFor(domain), log });
+    const service = new DirectoryService({
+      domain: config.name,
+      store: this.#store,
+      accounts: this.accounts,
+      recursion,
+      anchors: () => this.#ownAnchors(),
+      domains: () => this.#others,
+      clock,
+      log,
+    });
+    await this.#app.register(routes, {
+      service,
+      accounts: this.accounts,
+      https: this.#https,
+      identityOf: async (uuid: string) => (await this.#store.users()).find((user) => user.uuid === uuid)?.identity,
+      log,
+    });
+    await this.#app.ready();
+    this.#sixid = await this.#https.listen();
+    const registration = new Registration({ ca: this.#ca, accounts: this.accounts, log });
+    const at = { host: config.host, port: config.irpPort };
+    this.#irp = await serveIrp({
+      at,
+      domain: config.name,
+      tls: this.#tls(),
+      accounts: this.accounts,
+      registration,
+      log,
+    });
+    log.info({ domain: config.name, sixid: this.#sixid, irp: this.#irp.address }, "domain server running");
+  }
+
+  #tls() {
+    return {
+      credentials: this.keys.server,
+      clientAnchors: () => [...this.#ownAnchors(), ...this.#others.flatMap((other) => other.anchors)],
+      clock: this.#o.clock,
+      log: this.#o.log,
+    };
+  }
+
+  #ownAnchors(): TrustAnchor[] {
+    return [{ name: this.#o.config.name, certificate: this.keys.root }];
+  }
+
+  #clientFor(domain: string): HttpsClient | undefined {
+    const other = this.#others.find((one) => one.domain === domain);
+    if (other === undefined) return undefined;
+    const known = this.#clients.get(domain);
+    if (known !== undefined) return known;
+    const made = httpsClient({
+      address: () => other.at,
+      serverName: domain,
+      anchors: () => other.anchors,
+      credentials: () => ({ ...this.keys.server, chain: this.keys.server.chain.slice(0, 1) }),
+      clock: this.#o.clock,
+    });
+    this.#clients.set(domain, made);
+    return made;
+  }
+}
+
+function openKeys(o: DomainOptions): CaKeys {
+  mkdirSync(o.home.domain, { recursive: true, mode: 0o700 });
+  const keys = openCa({
+    directory: join(o.home.domain, "ca"),
+    domain: o.config.name,
+    now: o.clock(),
+    random: randomBytes,
+  });
+  if (!keys.server.certificate.subjectAltNames.some((one) => one.type === "dNSName" && one.text === o.config.name)) {
+    throw new SuiteError("config-invalid", "the CA in this home is another domain's", {
+      fault: "local",
+      details: { domain: o.config.name },
+    });
+  }
+  return keys;
+}
+
+function databaseFile(home: Home): string {
+  return join(home.domain, "directory.db");
+}

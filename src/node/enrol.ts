@@ -1,0 +1,129 @@
+import { IrpClient, type IssuedCertificate } from "../irp/client.ts";
+import type { PeerAddress } from "../peertls-core/connection.ts";
+import { httpsClient } from "../peertls-core/service.ts";
+import type { Certificate } from "../pki/certificate.ts";
+import { type Identity, identityDomain } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import type { OwnIdentity } from "../sixid/announce.ts";
+import { DirectoryClient } from "../sixid/client.ts";
+import type { Home } from "./home.ts";
+import { makeHome } from "./home.ts";
+import type { Invitation } from "./invitation.ts";
+import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { State } from "./state.ts";
+
+export interface EnrolOptions {
+  home: Home;
+  invitation: Invitation;
+  name: string;
+  /** What this device is called in the own record. */
+  label: string;
+  clock: () => Date;
+  log: Log;
+}
+
+/**
+ * From an invitation to a published record (irp.md §2.6). Each step is durable and repeatable: cut off anywhere, the same
+ * call goes on with the same keys.
+ * @returns the root of the domain, to be pinned
+ * @throws SuiteError of the enrolment server, the directory, or the connection
+ */
+export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ root: Certificate; uuid: string }> {
+  const { home, invitation } = o;
+  const { identity } = invitation;
+  const domain = identityDomain(identity);
+  makeHome(home);
+  const files = new KeyFiles(home);
+  const authKey = files.keyFor("auth");
+  const encryptionKey = files.keyFor("encryption");
+  const base = { address: invitation.irp, domain, clock: o.clock };
+  const first = await IrpClient.connect({ ...base, trust: { rootHash: invitation.rootHash } }, signal);
+  const { root } = first;
+  let auth: IssuedCertificate;
+  let uuid: string;
+  try {
+    ({ uuid } = await first.authenticate(identity, { code: invitation.code }));
+    // The CSR is kept: the same one within a day gets the same certificate, even if the code is spent by then.
+    auth = await first.enrol("auth", files.csrFor("auth", authKey, identity), o.label);
+  } finally {
+    first.close();
+  }
+  files.storeCertificate("auth", auth.certificates);
+  const [certificate, ...chain] = auth.certificates;
+  if (certificate === undefined) throw new SuiteError("syntax", "the server sent no certificate", { fault: "service" });
+  const trust = { anchors: [{ name: domain, certificate: root }] };
+  const second = await IrpClient.connect(
+    { ...base, trust, credentials: { privateKey: authKey, certificate, chain } },
+    signal,
+  );
+  try {
+    await second.authenticateByCertificate();
+    const encryption = await second.enrol("encryption", files.csrFor("encryption", encryptionKey, identity));
+    files.storeCertificate("encryption", encryption.certificates);
+    files.storeEnrolment({ uuid, renewAfter: { auth: auth.renewAfter, encryption: encryption.renewAfter } });
+  } finally {
+    second.close();
+  }
+  const sixid = { host: invitation.irp.host, port: invitation.sixidPort };
+  await publish(
+    { home, identity, sixid, root, name: o.name, label: o.label, clock: o.clock, log: o.log },
+    files,
+    signal,
+  );
+  return { root, uuid };
+}
+
+interface PublishOptions {
+  home: Home;
+  identity: Identity;
+  sixid: PeerAddress;
+  root: Certificate;
+  name: string;
+  label: string;
+  clock: () => Date;
+  log: Log;
+}
+
+/** Publishes the durable part of the own record as the key files have it. */
+async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal): Promise<void> {
+  const keys = files.load();
+  const domain = identityDomain(o.identity);
+  const anchors = [{ name: domain, certificate: o.root }];
+  const http = httpsClient({
+    address: () => o.sixid,
+    serverName: domain,
+    anchors: () => anchors,
+    credentials: () => keys.auth,
+    clock: o.clock,
+  });
+  const state = new State(o.home.state);
+  try {
+    const directory = new DirectoryClient({
+      http,
+      uuid: keys.uuid,
+      signer: () => keys.auth,
+      anchorsFor: (asked) => (asked === domain ? anchors : []),
+      pins: state,
+      clock: o.clock,
+      log: o.log,
+      onEvent: () => undefined,
+    });
+    await directory.publishIdentity(ownRecord(o.identity, o.name, o.label, keys), signal);
+  } finally {
+    http.close();
+    state.close();
+  }
+}
+
+/** The own record as the key files have it. */
+export function ownRecord(identity: Identity, name: string, label: string, keys: OwnKeys): OwnIdentity {
+  return {
+    identity,
+    uuid: keys.uuid,
+    name,
+    devices: [{ certificate: keys.auth.certificate, label }],
+    encryption: keys.encryption.map((one) => one.certificate),
+    chain: keys.auth.chain,
+  };
+}
