@@ -71,14 +71,17 @@ test("the opaque entity is kept as decrypted where the entity is asked for", asy
   expect((await contentOf(opened)).toString("latin1")).toMatch(/^Content-Type: application\/pkcs7-mime; smime-type=s/);
 });
 
-test.each(["opaque", "detached"] as const)("%s: bytes one by one and in random pieces seal and open the same", async (shape) => {
-  const entity = entityTo(ec.bob.identity, Buffer.alloc(70_000, "a line of text\r\n"));
-  for (const size of [1, pseudoRandom(1, 3), pseudoRandom(2, 300), pseudoRandom(3, 100_000)]) {
-    const sealed = await bytesOf(ec.seal(new Pieces(entity, size), { shape }));
-    await using opened = await ec.open(new Pieces(sealed, size));
-    expect((await contentOf(opened)).equals(entity.subarray(entity.indexOf("\r\n\r\n") + 4))).toBe(true);
-  }
-});
+test.each(["opaque", "detached"] as const)(
+  "%s: bytes one by one and in random pieces seal and open the same",
+  async (shape) => {
+    const entity = entityTo(ec.bob.identity, Buffer.alloc(70_000, "a line of text\r\n"));
+    for (const size of [1, pseudoRandom(1, 3), pseudoRandom(2, 300), pseudoRandom(3, 100_000)]) {
+      const sealed = await bytesOf(ec.seal(new Pieces(entity, size), { shape }));
+      await using opened = await ec.open(new Pieces(sealed, size));
+      expect((await contentOf(opened)).equals(entity.subarray(entity.indexOf("\r\n\r\n") + 4))).toBe(true);
+    }
+  },
+);
 
 test("above 1 MiB, random pieces open the same, too", async () => {
   const entity = entityTo(ec.bob.identity, randomBytes(1_300_000));
@@ -130,7 +133,9 @@ test("a signer's chain that the seal leaves out is found among the candidates", 
   const signer = { ...ec.alice.auth, chain: [] };
   const sealed = await bytesOf(ec.seal(new Pieces(entityTo(ec.bob.identity, "x")), { signer }));
   await expect(ec.open(new Pieces(sealed))).rejects.toMatchObject({ code: "seal-untrusted" });
-  await using opened = await ec.open(new Pieces(sealed), { candidates: [peerCertificate(ec.domain.issuing.certificate)] });
+  await using opened = await ec.open(new Pieces(sealed), {
+    candidates: [peerCertificate(ec.domain.issuing.certificate)],
+  });
   expect(opened.signer.identities[0]?.identity).toBe("alice@example.test");
 });
 
