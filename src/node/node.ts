@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
 import type { CutPoint } from "../delivery/cut-point.ts";
-import { type Delivery, openDelivery } from "../delivery/delivery.ts";
 import type { EndpointPort } from "../delivery/endpoint.ts";
-import { FtpsEndpoint } from "../ftps/endpoint.ts";
+import type { NodeEvent } from "../delivery/event-types.ts";
+import { type Inbox, makeInbox } from "../delivery/inbox.ts";
+import { makeOutbox, type Outbox } from "../delivery/outbox.ts";
+import { openStore, type Store } from "../delivery/store.ts";
+import { systemTime } from "../delivery/time.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { Denial } from "../peertls-core/door.ts";
 import { makePeerTls, type PeerTls } from "../peertls-core/peertls.ts";
@@ -17,14 +19,12 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
 import { DirectoryClient } from "../sixid/client.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
-import { SmtpEndpoint } from "../smtp/endpoint.ts";
 import { ownAddresses } from "./addresses.ts";
 import { AppPasswords } from "./app-passwords.ts";
 import type { Config, PeerConfig } from "./config.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
-import { Renewal } from "./renewal.ts";
 import { Requests } from "./requests.ts";
 import { State } from "./state.ts";
 import { domainAnchor, readCertificates, readFileAnchors, trustRules } from "./trust-rules.ts";
@@ -51,16 +51,16 @@ export class PeerNode {
   readonly trust: Trust;
   readonly peerTls: PeerTls;
   readonly directory: DirectoryClient;
-  readonly delivery: Delivery;
   readonly requests: Requests;
   readonly sip: SipEndpoint;
-  readonly smtp: SmtpEndpoint;
-  readonly ftps: FtpsEndpoint;
   readonly startedAt: Date;
+  readonly store: Store;
+  readonly inbox: Inbox;
+  /** Made by `start`. */
+  outbox!: Outbox;
   readonly #o: NodeOptions;
   readonly #http: HttpsClient;
   readonly #stopping = new AbortController();
-  readonly #renewal: Renewal;
   #announced = "";
   #announcedAt = 0;
   #directoryState: "available" | "unavailable" | "unknown" = "unknown";
@@ -69,8 +69,7 @@ export class PeerNode {
     const { config } = o;
     if (config.peer === undefined)
       throw new SuiteError("config-invalid", "the configuration has no peer part", { fault: "local" });
-    const files = new KeyFiles(o.home);
-    const keys = files.load();
+    const keys = new KeyFiles(o.home).load();
     const state = new State(o.home.state);
     const anchor = readCertificates(config.peer.directory.anchor);
     const trust = new Trust({
@@ -94,7 +93,14 @@ export class PeerNode {
         ? { requestSink: (request, from) => (node as PeerNode).requests.take(request, from) }
         : {}),
     });
-    node = new PeerNode(o, config.peer, files, keys, state, trust, peerTls, anchor);
+    const store = await openStore({
+      directory: o.home.delivery,
+      time: systemTime(o.clock),
+      random: randomBytes,
+      log: o.log,
+      cut: o.cut,
+    });
+    node = new PeerNode(o, config.peer, keys, state, trust, peerTls, anchor, store);
     await node.#run();
     return node;
   }
@@ -102,12 +108,12 @@ export class PeerNode {
   private constructor(
     o: NodeOptions,
     config: PeerConfig,
-    files: KeyFiles,
     keys: OwnKeys,
     state: State,
     trust: Trust,
     peerTls: PeerTls,
     anchor: readonly Certificate[],
+    store: Store,
   ) {
     this.#o = o;
     this.config = config;
@@ -140,42 +146,17 @@ export class PeerNode {
     });
     this.#ownAnchors = anchor;
     this.applyTrust();
-    this.delivery = openDelivery({
-      directory: o.home.delivery,
-      owner: this.identity,
-      signer: () => ({
-        certificate: this.keys.auth.certificate,
-        chain: this.keys.auth.chain,
-        privateKey: this.keys.auth.privateKey,
-      }),
-      decryption: () => this.keys.encryption.map(({ certificate, privateKey }) => ({ certificate, privateKey })),
-      anchors: () => this.trust.policy.anchors,
-      lookup: this.directory,
-      clock: o.clock,
-      random: randomBytes,
-      log: o.log,
-      cut: o.cut,
-      retrySeconds: config.outbox.retrySeconds,
-      lifetimeSeconds: config.outbox.lifetimeSeconds,
-    });
+    this.store = store;
+    this.inbox = makeInbox({ store, open: notYetSealed });
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
     const tls = localTls(o.home, o.clock());
     const { local } = config;
-    const common = { owner: this.identity, access: this.access, random: randomBytes };
     this.sip = new SipEndpoint({
-      ...common,
+      owner: this.identity,
+      access: this.access,
+      random: randomBytes,
       local: { host: local.host, sipPort: local.sipPort, sipsPort: local.sipsPort, tls },
     });
-    this.smtp = new SmtpEndpoint({
-      ...common,
-      local: { host: local.host, smtpsPort: local.smtpsPort, submissionPort: local.submissionPort, tls },
-    });
-    this.ftps = new FtpsEndpoint({
-      ...common,
-      directory: join(o.home.delivery, "ftps"),
-      local: { host: local.host, port: local.ftpPort, tls },
-    });
-    this.#renewal = new Renewal({ node: this, files, home: o.home, log: o.log, clock: o.clock });
   }
 
   readonly #ownAnchors: readonly Certificate[];
@@ -191,7 +172,7 @@ export class PeerNode {
     const added = this.state.addContact(identity, name, this.#o.clock());
     if (added) {
       this.applyTrust();
-      await this.delivery.store.appendEvent({ type: "contact.added", identity, name });
+      await this.store.appendEvent({ type: "contact.added", identity, name });
     }
     return added;
   }
@@ -221,20 +202,10 @@ export class PeerNode {
   }
 
   /** The bound ports, as the ready line and the status tell them. */
-  get ports(): {
-    peer: PeerAddress;
-    smtps: PeerAddress;
-    submission: PeerAddress;
-    ftp: PeerAddress;
-    sip: PeerAddress;
-    sips: PeerAddress;
-  } {
+  get ports(): { peer: PeerAddress; sip: PeerAddress; sips: PeerAddress } {
     const none = { host: "", port: 0 };
     return {
       peer: this.peerTls.address ?? none,
-      smtps: this.smtp.addresses?.smtps ?? none,
-      submission: this.smtp.addresses?.submission ?? none,
-      ftp: this.ftps.address ?? none,
       sip: this.sip.addresses?.sip ?? none,
       sips: this.sip.addresses?.sips ?? none,
     };
@@ -242,32 +213,38 @@ export class PeerNode {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    this.#renewal.stop();
-    for (const endpoint of [this.sip, this.smtp, this.ftps]) await endpoint.stop();
-    await this.delivery.stop();
+    await this.sip.stop();
+    await this.outbox.stop();
     await this.peerTls.close();
+    await this.store.close();
     this.#http.close();
     this.state.close();
   }
 
   async #run(): Promise<void> {
-    const { delivery, peerTls } = this;
-    await delivery.open([this.sip, this.smtp, this.ftps]);
+    const { peerTls, store, inbox, config } = this;
+    this.outbox = await makeOutbox({
+      store,
+      directory: this.directory,
+      seal: notYetSealed,
+      endpointOf: (kind) => (kind === "message" ? this.sip : noEndpoint(kind)),
+      schedule: config.outbox.retrySeconds,
+      lifetimeSeconds: config.outbox.lifetimeSeconds,
+    });
     const port: EndpointPort = {
       peerTls,
-      inbox: delivery.inbox,
-      outbox: delivery.outbox,
-      store: delivery.store,
+      inbox,
+      outbox: this.outbox,
+      store,
       log: this.#o.log,
       clock: this.#o.clock,
       onPeer: (protocol, accept) => peerTls.onPeer(protocol, accept),
     };
-    for (const endpoint of [this.sip, this.smtp, this.ftps]) await endpoint.start(port);
-    peerTls.onConnected((connection) => delivery.outbox.wake(connection.identity));
-    delivery.onEvent((event) => this.requests.noticed(event));
-    await peerTls.listen(this.config.listen);
-    delivery.outbox.start();
-    this.#renewal.start();
+    await this.sip.start(port);
+    peerTls.onConnected((connection) => this.outbox.wake(connection.identity));
+    store.events.onEvent((event) => this.requests.noticed(event));
+    await peerTls.listen(config.listen);
+    this.outbox.start();
     void this.#follow();
   }
 
@@ -317,11 +294,11 @@ export class PeerNode {
     this.#directoryState = state;
     if (state === "unavailable") this.#o.log.warn({ error: asSuiteError(error) }, "the directory is away");
     this.#append({ type: "directory.state", state });
-    if (state === "available") this.delivery.outbox.directoryBack();
+    if (state === "available") this.outbox.directoryBack();
   }
 
-  #append(event: Parameters<Delivery["store"]["appendEvent"]>[0]): void {
-    this.delivery.store
+  #append(event: NodeEvent): void {
+    this.store
       .appendEvent(event)
       .catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "an event could not be kept"));
   }
@@ -346,4 +323,13 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
     }
     signal.addEventListener("abort", done, { once: true });
   });
+}
+
+/** Mail and files come with their endpoints; nothing accepts one before. */
+function notYetSealed(): never {
+  throw new SuiteError("unsupported", "this node takes and sends messages only", { fault: "local" });
+}
+
+function noEndpoint(kind: string): never {
+  throw new SuiteError("unsupported", "this node takes and sends messages only", { fault: "local", details: { kind } });
 }

@@ -55,7 +55,7 @@ export class Requests {
       ...(organisation === undefined ? {} : { organisation }),
     };
     if (state.addRequest(kept)) {
-      await this.#node.delivery.store.appendEvent({
+      await this.#node.store.appendEvent({
         type: "request.received",
         from: kept.from,
         name: kept.name,
@@ -85,7 +85,7 @@ export class Requests {
     state.decideRequest(from, decision === "reject" ? "rejected" : decision === "block" ? "blocked" : "accepted");
     if (decision === "accept" || decision === "accept-organisation") await this.#node.addContact(from, request.name);
     this.#node.applyTrust();
-    await this.#node.delivery.store.appendEvent({ type: "request.decided", from, decision });
+    await this.#node.store.appendEvent({ type: "request.decided", from, decision });
     if (decision === "accept" || decision === "accept-organisation") {
       this.#knock(from, signal).catch((error: unknown) =>
         this.#log.info({ from, error: asSuiteError(error) }, "the asker could not be told"),
@@ -109,7 +109,7 @@ export class Requests {
   }
 
   async #ask(to: Identity): Promise<void> {
-    const { directory, peerTls, keys, config, identity, delivery } = this.#node;
+    const { directory, peerTls, keys, config, identity, store } = this.#node;
     const signal = AbortSignal.timeout(30_000);
     const record = await directory.lookup(to, {}, signal);
     const request = await makeRequest({
@@ -125,7 +125,7 @@ export class Requests {
       const expected = { identity: to, fingerprints: [device.fingerprint], intermediates: record.chain };
       const answer = await peerTls.sendRequest(expected, routes, request, signal);
       this.#log.info({ to, answer }, "asked to be admitted");
-      await delivery.store.appendEvent({ type: "request.sent", to, answer });
+      await store.appendEvent({ type: "request.sent", to, answer });
       if (answer === "kept") return;
     }
   }

@@ -33,6 +33,7 @@ export async function sendMessage(
   for (const device of to.devices) {
     try {
       const flow = await reach(device, to, o, signal);
+      item.progress(0);
       await hand(flow, item, to, body, o, signal);
       item.progress(item.size);
       return;

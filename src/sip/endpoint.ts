@@ -152,8 +152,8 @@ export class SipEndpoint implements Endpoint {
     for (const binding of local.bindings) {
       const mark = `sip.shown.${binding.app}`;
       for (const item of await store.receivedAfter("message", await store.mark(mark), MAX_MISSED)) {
-        const text = storedText(await store.bytes(item.opened));
-        if (!(await local.show(binding, item.peer, text, this.#stopping.signal))) break;
+        const text = storedText(await store.bytes(item.content));
+        if (!(await local.show(binding, item.from, text, this.#stopping.signal))) break;
         await store.setMark(mark, item.seq);
       }
     }
