@@ -21,7 +21,7 @@ export interface SealWorld extends Disposable {
   readonly directory: string;
   strayFiles(): string[];
   seal(source: AsyncIterable<Uint8Array>, changes?: Partial<SealOptions>): AsyncGenerator<Buffer>;
-  open(source: AsyncIterable<Uint8Array>, changes?: Partial<OpenOptions>): Promise<Opened>;
+  open(source: AsyncIterable<Uint8Array>, changes?: Partial<OpenOptions>, signal?: AbortSignal): Promise<Opened>;
 }
 
 export function sealWorld(o: { encryptionKey: "rsa" | "ec" }): SealWorld {
@@ -41,21 +41,25 @@ export function sealWorld(o: { encryptionKey: "rsa" | "ec" }): SealWorld {
         shape: "opaque",
         ...changes,
       }),
-    open: (source, changes = {}) =>
-      open(source, {
-        keys: new Keyring([bob.encryption]),
-        validate: (request) => validatePath({ ...request, anchors: [domain.anchor] }),
-        clock: () => domain.now,
-        expectedSigner: alice.identity,
-        candidates: [],
-        addressees: [bob.identity],
-        peer: alice.auth.certificate.fingerprint,
-        keep: "body",
-        directory,
-        maxBytes: 100_000_000,
-        budget: new FailureBudget(),
-        ...changes,
-      }),
+    open: (source, changes = {}, signal) =>
+      open(
+        source,
+        {
+          keys: new Keyring([bob.encryption]),
+          validate: (request) => validatePath({ ...request, anchors: [domain.anchor] }),
+          clock: () => domain.now,
+          expectedSigner: alice.identity,
+          candidates: [],
+          addressees: [bob.identity],
+          peer: alice.auth.certificate.fingerprint,
+          keep: "body",
+          directory,
+          maxBytes: 100_000_000,
+          budget: new FailureBudget(),
+          ...changes,
+        },
+        signal,
+      ),
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
@@ -112,4 +116,11 @@ export async function failureOf(promise: Promise<unknown>): Promise<SuiteError> 
   );
   if (outcome === undefined) throw new Error("nothing failed");
   return asSuiteError(outcome.thrown);
+}
+
+/** A copy in which one bit of the octet at `index` differs. */
+export function flipped(bytes: Buffer, index: number, bit = 0): Buffer {
+  const copy = Buffer.from(bytes);
+  copy.writeUInt8(copy.readUInt8(index) ^ (1 << bit), index);
+  return copy;
 }
