@@ -77,18 +77,18 @@ export class MultipartReader {
     for (;;) {
       const view = this.#reader.view();
       const lf = view.indexOf(0x0a);
-      const rest = view.toString("latin1", 0, lf < 0 ? view.length : lf);
+      const rest = view.toString("latin1", 0, Math.min(lf < 0 ? view.length : lf, maxDelimiterRest + 1));
       if (rest.startsWith("--")) {
         this.#closed = true;
         return true;
       }
       if (!/^(?:-|[ \t]*\r?)$/.test(rest)) return false;
+      if (rest.length > maxDelimiterRest) throw malformed("delimiter too long");
       if (lf >= 0) {
         if (rest === "-") return false;
         this.#reader.take(lf + 1);
         return true;
       }
-      if (view.length > maxDelimiterRest) throw malformed("delimiter too long");
       if (!(await this.#reader.fill(view.length + 1))) throw malformed("multipart cut off");
     }
   }

@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, describe, expect, test } from "vitest";
-import { asSuiteError } from "../../src/pki/suite-error.ts";
+import { peerCertificate } from "../../src/pki/certificate.ts";
+import { asSuiteError, SuiteError } from "../../src/pki/suite-error.ts";
+import { authEnvelopedData } from "../../src/smime/envelope-write.ts";
 import { FailureBudget } from "../../src/smime/failure.ts";
 import { bytesOf, entityTo, flipped, Pieces, pseudoRandom, type SealWorld, sealWorld } from "../support/smime.ts";
 
@@ -95,6 +97,28 @@ test("each length and each end in the chunked form, damaged", async () => {
 test("to an RSA key: bits flipped in the head, the encrypted key and the rest", async () => {
   const { bytes, digest } = await sealedAndDigest(rsa, 10, "opaque");
   for (let i = 0; i < bytes.length; i += i < 250 ? 1 : 7) await tampered(rsa, flipped(bytes, i, i % 8), digest);
+});
+
+describe.each(["opaque", "detached"] as const)("%s, signature against content", (shape) => {
+  test("one bit flipped in each octet inside the envelope, sealed anew", async () => {
+    const { bob, seal, open } = ec;
+    const recipient = [peerCertificate(bob.encryption.certificate)];
+    const entity = entityTo(bob.identity, "what Alice signed\r\n");
+    await using whole = await open(seal(new Pieces(entity), { shape }), { keep: "entity" });
+    if (!("bytes" in whole.content)) throw new Error("not in memory");
+    const inner = whole.content.bytes;
+    for (let i = 0; i < inner.length; i++) {
+      const again = authEnvelopedData(new Pieces(flipped(inner, i, i % 8)), recipient, "peer");
+      try {
+        await using opened = await open(again);
+        expect(opened.content).toEqual({ bytes: Buffer.from("what Alice signed\r\n") });
+        expect(opened.head.fields.map(({ raw }) => raw)).toEqual(whole.head.fields.map(({ raw }) => raw));
+      } catch (thrown) {
+        if (!(thrown instanceof SuiteError)) throw thrown;
+        expect(["seal-unreadable", "seal-untrusted"]).toContain(thrown.code); // untrusted: the chain lost its issuer
+      }
+    }
+  });
 });
 
 function range(from: number, to: number): number[] {
