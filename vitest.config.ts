@@ -11,7 +11,7 @@ export default defineConfig({
     globalSetup: ["test/support/runtime.ts"],
     projects: [
       { extends: true, test: { name: "fast", include: ["test/**/*.test.ts"], exclude: [...slow, "test/net/**"] } },
-      { extends: true, test: { name: "slow", include: slow, testTimeout: 300_000, fileParallelism: false } },
+      { extends: true, test: { name: "slow", include: slow, testTimeout: 120_000, fileParallelism: false } },
       {
         extends: true,
         test: {

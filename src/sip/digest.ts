@@ -13,19 +13,22 @@ export type DigestResult = { ok: true; app: string } | { ok: false; stale: boole
 export class Digest {
   readonly #access: OwnerAccess;
   readonly #key: Buffer;
+  readonly #random: (length: number) => Buffer;
   readonly #clock: () => Date;
   readonly #seen = new Map<string, { highest: number; bits: bigint }>();
 
-  /** @param key 32 random bytes, of this process */
-  constructor(access: OwnerAccess, key: Buffer, clock: () => Date) {
+  constructor(access: OwnerAccess, random: (length: number) => Buffer, clock: () => Date) {
     this.#access = access;
-    this.#key = key;
+    this.#random = random;
+    this.#key = random(32);
     this.#clock = clock;
   }
 
   /** The challenges, strongest first. A nonce is good for 300 s and on its flow alone. */
   challenge(flow: string, stale: boolean): SipHeader[] {
-    const nonce = this.#nonce(flow, Math.floor(this.#clock().getTime() / 1000));
+    const issued = Math.floor(this.#clock().getTime() / 1000);
+    // Every challenge has its own nonce: a program that starts counting anew must not meet its old count.
+    const nonce = this.#nonce(flow, issued, this.#random(4).toString("hex"));
     return ["SHA-256", "MD5"].map((algorithm) => ({
       name: "www-authenticate",
       value: `Digest realm="${this.#access.realm}", qop="auth", nonce="${nonce}", algorithm=${algorithm}${stale ? ", stale=true" : ""}`,
@@ -45,7 +48,8 @@ export class Digest {
   #judge(method: string, given: ReadonlyMap<string, string>, flow: string): DigestResult {
     const nonce = given.get("nonce") ?? "";
     const issued = Number.parseInt(nonce.slice(0, 8), 16);
-    if (!Number.isFinite(issued) || !equal(nonce, this.#nonce(flow, issued))) return { ok: false, stale: nonce !== "" };
+    if (!Number.isFinite(issued) || !equal(nonce, this.#nonce(flow, issued, nonce.slice(8, 16))))
+      return { ok: false, stale: nonce !== "" };
     if (this.#clock().getTime() / 1000 - issued > NONCE_SECONDS) return { ok: false, stale: true };
     const algorithm = (given.get("algorithm") ?? "MD5").toUpperCase();
     if (algorithm !== "SHA-256" && algorithm !== "MD5") return { ok: false, stale: false };
@@ -84,9 +88,9 @@ export class Digest {
     return true;
   }
 
-  #nonce(flow: string, issued: number): string {
-    const time = issued.toString(16).padStart(8, "0");
-    return time + createHmac("sha256", this.#key).update(`${time}|${flow}`).digest("hex").slice(0, 32);
+  #nonce(flow: string, issued: number, salt: string): string {
+    const head = issued.toString(16).padStart(8, "0") + salt;
+    return head + createHmac("sha256", this.#key).update(`${head}|${flow}`).digest("hex").slice(0, 32);
   }
 }
 

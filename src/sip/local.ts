@@ -64,7 +64,7 @@ export class LocalSip {
 
   constructor(options: LocalSipOptions) {
     this.#o = options;
-    this.#digest = new Digest(options.access, options.random(32), options.clock);
+    this.#digest = new Digest(options.access, options.random, options.clock);
     this.#registrar = new Registrar(options.clock);
   }
 

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { createSocket } from "node:dgram";
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { NodeEvent } from "../../src/delivery/event-types.ts";
 import type { Home } from "../../src/node/home.ts";
@@ -22,7 +22,11 @@ let bob: PeerNode;
 const start = (home: Home) => startNode(home, readFileSync(home.config, "utf8"));
 
 /** Resolves with the first event from now on, or already kept, that fits. */
-async function event<T extends NodeEvent["type"]>(node: PeerNode, type: T, fits: (body: NodeEvent & { type: T }) => boolean = () => true) {
+async function event<T extends NodeEvent["type"]>(
+  node: PeerNode,
+  type: T,
+  fits: (body: NodeEvent & { type: T }) => boolean = () => true,
+) {
   for await (const { body } of node.store.events.follow(0, AbortSignal.timeout(15_000))) {
     if (body.type === type && fits(body as NodeEvent & { type: T })) return body as NodeEvent & { type: T };
   }
@@ -57,7 +61,10 @@ afterAll(async () => {
 test("a stranger is refused in the handshake, her request reaches the owner, and what she wrote comes when he accepts", async () => {
   await alice.addContact(bobId, "Bob");
   const item = await alice.sip.send([bobId], "hello Bob");
-  expect(await event(alice, "receipt.changed", (body) => body.state === "held")).toMatchObject({ item, reason: "not-admitted" });
+  expect(await event(alice, "receipt.changed", (body) => body.state === "held")).toMatchObject({
+    item,
+    reason: "not-admitted",
+  });
   expect(await event(bob, "peer.denied")).toMatchObject({ reason: "not-admitted", alert: 49, claims: [aliceId] });
   expect(await event(bob, "request.received")).toMatchObject({ from: aliceId, name: "alice" });
   expect(await texts(bob)).toEqual([]);
@@ -113,9 +120,17 @@ test("a SIP program registers by digest, is shown what it missed, and its own me
   const send = (text: string) => phone.send(text, bob.ports.sip.port, "127.0.0.1");
   const request = (method: string, uri: string, to: string, cseq: number, extra: string[], body = "") =>
     [
-      `${method} ${uri} SIP/2.0`, `Via: SIP/2.0/UDP 127.0.0.1:${port};branch=z9hG4bK${randomBytes(8).toString("hex")};rport`,
-      "Max-Forwards: 70", "From: <sip:bob@beta.test>;tag=a1", `To: <${to}>`, `Call-ID: c-${method}@phone`, `CSeq: ${cseq} ${method}`,
-      ...extra, `Content-Length: ${Buffer.byteLength(body)}`, "", body,
+      `${method} ${uri} SIP/2.0`,
+      `Via: SIP/2.0/UDP 127.0.0.1:${port};branch=z9hG4bK${randomBytes(8).toString("hex")};rport`,
+      "Max-Forwards: 70",
+      "From: <sip:bob@beta.test>;tag=a1",
+      `To: <${to}>`,
+      `Call-ID: c-${method}@phone`,
+      `CSeq: ${cseq} ${method}`,
+      ...extra,
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      "",
+      body,
     ].join("\r\n");
   const answerTo = (challenge: string, method: string, uri: string) => {
     const nonce = /nonce="([^"]+)"/.exec(challenge)?.[1] ?? "";
@@ -128,7 +143,12 @@ test("a SIP program registers by digest, is shown what it missed, and its own me
   send(request("REGISTER", "sip:beta.test", "sip:bob@beta.test", 1, [contact]));
   const registered = next(/^SIP\/2\.0 200[\s\S]*CSeq: 2 REGISTER/);
   const missed = next(/^MESSAGE [\s\S]*hello Bob$/);
-  send(request("REGISTER", "sip:beta.test", "sip:bob@beta.test", 2, [contact, answerTo(await challenged, "REGISTER", "sip:beta.test")]));
+  send(
+    request("REGISTER", "sip:beta.test", "sip:bob@beta.test", 2, [
+      contact,
+      answerTo(await challenged, "REGISTER", "sip:beta.test"),
+    ]),
+  );
   expect(await registered).toContain(`<sip:bob@127.0.0.1:${port}>`);
   expect(await missed).toMatch(/^From: <sip:alice@alpha\.test>/m);
 
@@ -136,7 +156,16 @@ test("a SIP program registers by digest, is shown what it missed, and its own me
   const text = ["Content-Type: text/plain"];
   send(request("MESSAGE", "sip:alice@alpha.test", "sip:alice@alpha.test", 3, text, "typed on a phone"));
   const taken = next(/^SIP\/2\.0 20[02][\s\S]*CSeq: 4 MESSAGE/);
-  send(request("MESSAGE", "sip:alice@alpha.test", "sip:alice@alpha.test", 4, [...text, answerTo(await wanted, "MESSAGE", "sip:alice@alpha.test")], "typed on a phone"));
+  send(
+    request(
+      "MESSAGE",
+      "sip:alice@alpha.test",
+      "sip:alice@alpha.test",
+      4,
+      [...text, answerTo(await wanted, "MESSAGE", "sip:alice@alpha.test")],
+      "typed on a phone",
+    ),
+  );
   expect(await taken).toMatch(/^SIP\/2\.0 200/);
   expect(await texts(alice)).toContain("typed on a phone");
   phone.close();
