@@ -1,4 +1,4 @@
-// Runs before `npm start`, `npm test` and `npm run demo`, on whatever Node is on PATH: plain old JavaScript.
+// Runs before `npm test`, on whatever Node is on PATH: plain old JavaScript.
 // Installs the locked dependencies when they are missing or older than the lock file.
 import { spawnSync } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
