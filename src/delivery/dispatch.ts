@@ -77,7 +77,6 @@ export class Dispatcher {
   /** Something was queued, released or put off: look at the rows of these peers again. */
   refresh(peers: Iterable<Identity>, expiresAt?: number): void {
     if (expiresAt !== undefined) this.#expiry.add(expiresAt);
-    if (this.#state !== "running") return;
     for (const peer of peers) markStale(this.#queue(peer));
     this.#pump();
   }
@@ -91,7 +90,7 @@ export class Dispatcher {
 
   /** The peer connected to us, or the directory has news of it. Within 15 s of the last time it takes effect after them. */
   wake(peer: Identity): void {
-    if (this.#state !== "running") return;
+    if (this.#state === "stopped") return;
     const { time, log } = this.#o.inside;
     const earlier = this.#wakes.get(peer);
     if (earlier !== undefined) {

@@ -67,27 +67,21 @@ export async function openEvents(database: Database, log: Log): Promise<Events> 
     signal.addEventListener("abort", abort, { once: true });
     try {
       while (!signal.aborted) {
-        const news = wake.promise; // taken before looking, so that nothing that comes meanwhile is missed
-        const page = position > last ? [] : await pageAfter(position);
-        const first = page[0];
-        const missed =
-          position > last ? last : first !== undefined && first.seq > position + 1 ? first.seq - 1 : undefined;
-        if (missed !== undefined) {
-          yield { seq: missed, at: first?.at ?? new Date(0), body: { type: "events.gap", after: position } };
-          position = missed;
+        const news = wake.promise; // both taken before looking, so that nothing that comes meanwhile is missed
+        const upTo = last;
+        const page = position >= upTo ? [] : await pageAfter(position);
+        const [first] = page;
+        const behind = first === undefined ? upTo : first.seq - 1; // where the reader should be by what there is
+        if (behind !== position) {
+          yield { seq: behind, at: first?.at ?? new Date(0), body: { type: "events.gap", after: position } };
+          position = behind;
         }
         for (const event of page) {
           if (signal.aborted) return;
           yield event;
           position = event.seq;
         }
-        if (page.length === 0 && missed === undefined) {
-          if (position < last) {
-            // Nothing is kept of what came after: it was all dropped for its age.
-            yield { seq: last, at: new Date(0), body: { type: "events.gap", after: position } };
-            position = last;
-          } else await Promise.race([news, aborted.promise]);
-        }
+        if (position === last) await Promise.race([news, aborted.promise]);
       }
     } finally {
       signal.removeEventListener("abort", abort);

@@ -2,11 +2,12 @@ import { createHash } from "node:crypto";
 import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import type { EntityHead } from "../smime/entity.ts";
 import type { ContentWriter } from "./content.ts";
 import type { ItemId, Kind } from "./envelope.ts";
 import { type ArrivedItem, type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
 import type { WrittenContent } from "./item-calls.ts";
-import type { HeadField, OpenedSeal, Opener } from "./seals.ts";
+import type { OpenedSeal, Opener } from "./seals.ts";
 import type { Store } from "./store.ts";
 
 /** A thing that a peer hands in. */
@@ -25,7 +26,7 @@ export interface OpenedFacts {
   digest: string;
   cipher: string;
   /** The signed head. */
-  head: readonly HeadField[];
+  head: EntityHead;
   fileName?: string;
   size: number;
   /** The content itself, if it is small (64 KiB). */
@@ -296,8 +297,8 @@ function factsOf(opened: OpenedSeal): OpenedFacts {
   };
 }
 
-function fieldOf(head: readonly HeadField[], name: string): string | undefined {
-  return head.find((field) => field.name.toLowerCase() === name)?.value;
+function fieldOf(head: EntityHead, name: string): string | undefined {
+  return head.fields.find((field) => field.name.toLowerCase() === name)?.value;
 }
 
 function messageIdOf(opened: OpenedSeal): string | undefined {

@@ -1,5 +1,6 @@
 import type { PeerCertificate } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
+import type { EntityHead } from "../smime/entity.ts";
 import type { Kind } from "./envelope.ts";
 
 /** Signs an entity with the owner's key and seals it to one certificate: CMS, DER. `sealing.ts` has the real one. */
@@ -8,12 +9,6 @@ export type Sealer = (
   o: { kind: Kind; from: Identity; recipient: PeerCertificate },
   signal: AbortSignal,
 ) => AsyncIterable<Uint8Array>;
-
-/** One field of the signed head, unfolded. */
-export interface HeadField {
-  name: string;
-  value: string;
-}
 
 /** Opens what a Sealer made. Fails with a seal-* code; resolves only when tag, signature, signer and addressee hold. */
 export type Opener = (
@@ -38,7 +33,8 @@ export interface OpenedSeal extends AsyncDisposable {
   /** The signed message digest, hex. */
   digest: string;
   cipher: string;
-  head: readonly HeadField[];
+  /** The signed head. */
+  head: EntityHead;
   /** A file's name as its sender gave it, made safe. */
   fileName?: string;
   /** Mail: the decrypted entity, untouched. Files and messages: the signed body. */
