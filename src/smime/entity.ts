@@ -102,47 +102,33 @@ export function messageIdOf(head: EntityHead): string | undefined {
 }
 
 /** Makes every line end CRLF: what is signed as multipart/signed has to be canonical (RFC 8551 §3.1.1). */
-export async function* canonicalLines(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
-  let endedWithCr = false;
+export async function* canonicalLines(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let heldCr = false; // one at the end of a chunk waits for what follows
   for await (const chunk of source) {
     if (chunk.length === 0) continue;
-    const octets = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
-    yield* canonicalPieces(octets, endedWithCr);
-    endedWithCr = octets[octets.length - 1] === 0x0d;
+    const octets = Buffer.concat([heldCr ? cr : nothing, chunk]);
+    heldCr = octets.at(-1) === 0x0d;
+    const lines = heldCr ? octets.subarray(0, -1) : octets;
+    if (lines.length > 0) yield isCanonical(lines) ? lines : canonical(lines);
   }
-  if (endedWithCr) yield Buffer.of(0x0a);
+  if (heldCr) yield canonical(cr);
 }
 
-const crlf = Buffer.of(0x0d, 0x0a);
+const cr = Buffer.of(0x0d);
+const nothing = Buffer.alloc(0);
 
-/** A CR at the very end of `octets` waits for the next chunk to get its LF. */
-function* canonicalPieces(octets: Buffer, afterCr: boolean): Generator<Buffer> {
-  let from = 0;
-  if (afterCr && octets[0] !== 0x0a) yield Buffer.of(0x0a);
-  if (isCanonical(octets, afterCr)) {
-    yield octets;
-    return;
-  }
-  for (let i = 0; i < octets.length; i++) {
-    const octet = octets[i];
-    const bareLf = octet === 0x0a && (i === 0 ? !afterCr : octets[i - 1] !== 0x0d);
-    const bareCr = octet === 0x0d && i + 1 < octets.length && octets[i + 1] !== 0x0a;
-    if (!bareLf && !bareCr) continue;
-    if (i > from) yield octets.subarray(from, i);
-    yield crlf;
-    from = i + 1;
-  }
-  if (from < octets.length) yield octets.subarray(from);
-}
-
-function isCanonical(octets: Buffer, afterCr: boolean): boolean {
+function isCanonical(octets: Buffer): boolean {
   for (let lf = octets.indexOf(0x0a); lf >= 0; lf = octets.indexOf(0x0a, lf + 1)) {
-    if (lf === 0 ? !afterCr : octets[lf - 1] !== 0x0d) return false;
+    if (octets[lf - 1] !== 0x0d) return false;
   }
-  for (let cr = octets.indexOf(0x0d); cr >= 0; cr = octets.indexOf(0x0d, cr + 1)) {
-    if (cr + 1 < octets.length && octets[cr + 1] !== 0x0a) return false;
+  for (let at = octets.indexOf(0x0d); at >= 0; at = octets.indexOf(0x0d, at + 1)) {
+    if (octets[at + 1] !== 0x0a) return false;
   }
   return true;
+}
+
+function canonical(octets: Buffer): Buffer {
+  return Buffer.from(octets.toString("latin1").replace(/\r\n?|\n/g, "\r\n"), "latin1");
 }
 
 /** Where the head ends, behind its blank line; −1 if that is not there yet. */
