@@ -1,0 +1,36 @@
+import { Command } from "commander";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import { configCommand } from "./config.ts";
+import { domainCommand } from "./domain.ts";
+import { initCommand } from "./init.ts";
+import { nodeCommands } from "./node-commands.ts";
+import { startCommand } from "./start.ts";
+
+const program = new Command("sixtalk")
+  .description("your own communication node: messages, straight from person to person")
+  .option("--home <directory>", "where configuration, keys and state lie (default: $SIXTALK_HOME or ~/.sixtalk)")
+  .showHelpAfterError()
+  .addHelpText(
+    "after",
+    "\nExample:\n  sixtalk init 'sixtalk://[::1]:4604/alice@alpha.test?…'\n  sixtalk start\n  sixtalk send bob@beta.test 'Hello Bob'",
+  );
+
+for (const command of [domainCommand(), initCommand(), startCommand(), configCommand(), ...nodeCommands()])
+  program.addCommand(command);
+
+try {
+  await program.parseAsync(process.argv);
+} catch (thrown) {
+  const error = asSuiteError(thrown);
+  process.stderr.write(`sixtalk: ${error.message}${detailsOf(error)}\n`);
+  if (error.code === "internal") process.stderr.write(`${thrown instanceof Error ? thrown.stack : String(thrown)}\n`);
+  process.exitCode = 1;
+}
+
+function detailsOf(error: SuiteError): string {
+  const { problems, ...rest } = error.details;
+  if (typeof problems === "string") return `\n${problems}`;
+  const told = Object.entries(rest).map(([name, value]) => `${name}: ${value}`);
+  if (error.cause instanceof SuiteError) told.push(error.cause.message);
+  return told.length === 0 ? "" : ` (${told.join(", ")})`;
+}
