@@ -29,10 +29,10 @@ function dateOf(year: number, rest: string): Date | undefined {
   const [month = 0, day = 0, hour = 0, minute = 0, second = 0] = [0, 2, 4, 6, 8].map((i) =>
     Number(rest.slice(i, i + 2)),
   );
-  if (month < 1 || hour > 23 || minute > 59 || second > 59) return undefined;
+  if (minute > 59 || second > 59) return undefined;
   const date = new Date(0);
   date.setUTCFullYear(year, month - 1, day);
   date.setUTCHours(hour, minute, second);
-  // 31 April has become 1 May.
+  // 31 April has become 1 May, 24 o'clock the next day, month 0 the year before.
   return date.getUTCMonth() === month - 1 && date.getUTCDate() === day ? date : undefined;
 }

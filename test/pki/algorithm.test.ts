@@ -1,4 +1,4 @@
-import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { createPublicKey, sign as cryptoSign, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -8,6 +8,7 @@ import {
   sign,
   signatureAlgorithmFor,
   signatureScheme,
+  standardAlgorithms,
   verifySignature,
 } from "../../src/pki/algorithm.ts";
 import * as der from "../../src/pki/der.ts";
@@ -99,6 +100,17 @@ test.each<[string, () => KeyObject]>([
   expect(() => signatureAlgorithmFor(key)).toThrow(expect.objectContaining({ code: "unsupported" }));
   const algorithm = identifier(der.oid(signatureAlgorithm.sha256WithRsa), der.nullValue());
   expect(verifySignature(algorithm, createPublicKey(key), Buffer.alloc(1), Buffer.alloc(128))).toBe(false);
+});
+
+test("a true signature by an RSA-1024 key does not verify, unless the policy lets it", () => {
+  const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 1024 });
+  const data = Buffer.from("data");
+  const signature = cryptoSign("sha256", data, privateKey);
+  const algorithm = identifier(der.oid(signatureAlgorithm.sha256WithRsa), der.nullValue());
+  expect(verifySignature(algorithm, publicKey, data, signature)).toBe(false);
+  expect(verifySignature(algorithm, publicKey, data, signature, { ...standardAlgorithms, minRsaBits: 1024 })).toBe(
+    true,
+  );
 });
 
 describe("the allow-list", () => {

@@ -20,6 +20,12 @@ const name = (...rdns: RdnTemplate[]): Name => readName(der.readDer(encodeName(r
 const as = (tag: number, content: Uint8Array): Name =>
   readName(der.readDer(der.sequence(der.set(der.sequence(der.oid(commonName), der.encode(tag, content))))));
 
+/** One RDN of two common names, in this order. */
+const unsorted = (...texts: string[]): Name => {
+  const attributes = texts.map((text) => der.sequence(der.oid(commonName), der.utf8String(text)));
+  return readName(der.readDer(der.sequence(der.encode(der.tag.set, ...attributes))));
+};
+
 describe("names compare as RFC 5280 §7.1 says", () => {
   const plain = name([commonName, "Alice Smith"]);
   test.each<[string, Name, Name, boolean]>([
@@ -38,18 +44,7 @@ describe("names compare as RFC 5280 §7.1 says", () => {
       name([commonName, "A"], [countryName, "DE"]),
       false,
     ],
-    [
-      "the order within an RDN does not",
-      name([
-        [commonName, "A"],
-        [userId, "a"],
-      ]),
-      name([
-        [userId, "a"],
-        [commonName, "A"],
-      ]),
-      true,
-    ],
+    ["the order within an RDN does not, even unsorted", unsorted("A", "B"), unsorted("B", "A"), true],
     [
       "two RDNs are not one of two",
       name([commonName, "A"], [userId, "a"]),
