@@ -96,7 +96,7 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
     requests: method(nothing, async () => state.requests()),
     "requests.decide": method(
       z.strictObject({ from: person, decision: z.enum(["accept", "accept-organisation", "reject", "block"]) }),
-      async ({ from, decision }, _emit, signal) => node.requests.decide(parseIdentity(from), decision, signal),
+      async ({ from, decision }) => node.requests.decide(parseIdentity(from), decision),
     ),
     "trust.allow": method(z.strictObject({ identity: person }), async ({ identity }) =>
       addEntry(node, "allow", identity),

@@ -67,7 +67,7 @@ export class Requests {
   };
 
   /** The owner's word. Accepting also knocks at the asker's node, so that what waits there comes at once. @throws SuiteError not-found */
-  async decide(from: Identity, decision: Decision, signal: AbortSignal): Promise<void> {
+  async decide(from: Identity, decision: Decision): Promise<void> {
     const { state } = this.#node;
     const request = state.requests().find((one) => one.from === from);
     if (request === undefined)
@@ -87,7 +87,7 @@ export class Requests {
     this.#node.applyTrust();
     await this.#node.store.appendEvent({ type: "request.decided", from, decision });
     if (decision === "accept" || decision === "accept-organisation") {
-      this.#knock(from, signal).catch((error: unknown) =>
+      this.#knock(from).catch((error: unknown) =>
         this.#log.info({ from, error: asSuiteError(error) }, "the asker could not be told"),
       );
     }
@@ -131,9 +131,9 @@ export class Requests {
   }
 
   /** A connection to the asker's node wakes what waits for us there. */
-  async #knock(to: Identity, signal: AbortSignal): Promise<void> {
+  async #knock(to: Identity): Promise<void> {
     const { directory, peerTls } = this.#node;
-    const until = AbortSignal.any([signal, AbortSignal.timeout(30_000)]);
+    const until = AbortSignal.timeout(30_000); // whoever decided may be gone by then
     const record = await directory.lookup(to, {}, until);
     for (const device of record.devices) {
       const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));

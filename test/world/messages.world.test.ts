@@ -68,7 +68,7 @@ test("a stranger is refused in the handshake, her request reaches the owner, and
   expect(await event(bob, "peer.denied")).toMatchObject({ reason: "not-admitted", alert: 49, claims: [aliceId] });
   expect(await event(bob, "request.received")).toMatchObject({ from: aliceId, name: "alice" });
   expect(await texts(bob)).toEqual([]);
-  await bob.requests.decide(aliceId, "accept", AbortSignal.timeout(10_000));
+  await bob.requests.decide(aliceId, "accept");
   await event(alice, "receipt.changed", (body) => body.item === item && body.state === "delivered");
   expect(await texts(bob)).toEqual(["hello Bob"]);
 });
