@@ -3,7 +3,6 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { Cut } from "./cut-point.ts";
 import type { Database } from "./database.ts";
@@ -28,8 +27,11 @@ export interface ContentStore {
   writer(): ContentWriter;
   /** Where others write files that are to be adopted: on the same file system, emptied at start. */
   readonly temporary: string;
-  /** Makes a complete file of `temporary` content; the file is gone from there afterwards. */
-  adopt(path: string): Promise<WrittenContent>;
+  /**
+   * Takes over a file that somebody else wrote and hashed.
+   * @param moveTo gives it the name, durably; fails with `conflict` if the name is taken
+   */
+  adopt(ref: ContentRef, moveTo: (path: string) => Promise<void>): Promise<WrittenContent>;
   /** The bytes, from `offset`. The stream fails with `store-failed` if they are gone. */
   open(ref: ContentRef, offset?: number): Readable;
   bytes(ref: ContentRef): Promise<Buffer>;
@@ -66,19 +68,16 @@ export async function openContent(o: ContentOptions): Promise<ContentStore> {
   return {
     temporary,
     writer: () => makeWriter(o, () => join(temporary, o.random(16).toString("hex")), place),
-    async adopt(path) {
-      const hash = createHash("sha256");
-      await failing("read", () => pipeline(createReadStream(path, { highWaterMark: WRITE_BYTES }), hash));
-      const { size } = await stat(path);
-      const file = await open(path, "r+");
-      const written = { digest: hash.digest("hex"), size };
-      try {
-        await syncFile(file, o);
-      } finally {
-        await file.close();
-      }
-      await place(path, written.digest);
-      return written;
+    async adopt(ref, moveTo) {
+      await place(ref.digest, async (path) => {
+        try {
+          await moveTo(path);
+        } catch (error) {
+          // What has the name has the digest: the same bytes, stored before.
+          if (!(error instanceof SuiteError && error.code === "conflict")) throw syncFailure(error, o.health);
+        }
+      });
+      return { digest: ref.digest, size: ref.size };
     },
     open: (ref, offset = 0) => Readable.from(bytesOf(o, ref, offset), { objectMode: false }),
     async bytes(ref) {
@@ -94,11 +93,7 @@ export async function openContent(o: ContentOptions): Promise<ContentStore> {
   };
 }
 
-function makeWriter(
-  o: ContentOptions,
-  freshPath: () => string,
-  place: (path: string, digest: string) => Promise<void>,
-): ContentWriter {
+function makeWriter(o: ContentOptions, freshPath: () => string, place: Place): ContentWriter {
   const hash = createHash("sha256");
   const gathered: Buffer[] = [];
   let gatheredBytes = 0;
@@ -154,7 +149,8 @@ function makeWriter(
         await file.close();
         file = undefined;
         o.cut("content.synced");
-        await place(path, digest);
+        const finished = path;
+        await place(digest, (target) => rename(finished, target));
         path = undefined;
         return { digest, size };
       });
@@ -163,8 +159,10 @@ function makeWriter(
   };
 }
 
-/** Gives a synced file its final name, durably. An equal file that is there already is replaced by its equal. */
-function placer(o: ContentOptions): (path: string, digest: string) => Promise<void> {
+/** Gives a file its final name by `move` and makes the name durable. */
+type Place = (digest: string, move: (path: string) => Promise<void>) => Promise<void>;
+
+function placer(o: ContentOptions): Place {
   const folders = new Map<string, { made: Promise<void>; sync: () => Promise<void> }>();
   const folderOf = (path: string) => {
     let folder = folders.get(path);
@@ -179,12 +177,12 @@ function placer(o: ContentOptions): (path: string, digest: string) => Promise<vo
     }
     return folder;
   };
-  return (path, digest) =>
+  return (digest, move) =>
     failing("rename", async () => {
       const target = pathOf(o.directory, digest);
       const folder = folderOf(dirname(target));
       await folder.made;
-      await rename(path, target);
+      await move(target);
       o.cut("content.renamed");
       await folder.sync();
     });
@@ -214,6 +212,13 @@ async function syncFile(file: FileHandle, o: ContentOptions): Promise<void> {
   } catch (error) {
     throw isFull(error) ? storeFailed("fdatasync", error) : o.health.fail(error, "fdatasync");
   }
+}
+
+/** A failure of smime's `moveTo`: after a sync that failed nothing is to be believed of this disk. */
+function syncFailure(error: unknown, health: Health): unknown {
+  if (!(error instanceof SuiteError) || error.code !== "store-failed" || isFull(error.cause)) return error;
+  const step = String(error.details["what"]);
+  return step === "fdatasync" || step === "fsync" ? health.fail(error.cause, step) : error;
 }
 
 async function syncDirectory(path: string, health: Health): Promise<void> {

@@ -2,12 +2,14 @@ import { createHash } from "node:crypto";
 import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
-import type { EntityHead } from "../smime/entity.ts";
+import { type EntityHead, fieldOf, messageIdOf } from "../smime/entity.ts";
+import { fileFacts } from "../smime/file-name.ts";
+import type { Opened } from "../smime/open.ts";
 import type { ContentWriter } from "./content.ts";
 import type { ItemId, Kind } from "./envelope.ts";
 import { type ArrivedItem, type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
 import type { WrittenContent } from "./item-calls.ts";
-import type { OpenedSeal, Opener } from "./seals.ts";
+import type { Opener } from "./seals.ts";
 import type { Store } from "./store.ts";
 
 /** A thing that a peer hands in. */
@@ -27,6 +29,7 @@ export interface OpenedFacts {
   cipher: string;
   /** The signed head. */
   head: EntityHead;
+  /** Of a file: its name, safe to use. */
   fileName?: string;
   size: number;
   /** The content itself, if it is small (64 KiB). */
@@ -141,14 +144,14 @@ export function makeInbox(o: InboxOptions): Inbox {
     const { peer, kind } = arrival;
     const writer = content.writer();
     const tee = teed(arrival, writer, left);
-    let opened: OpenedSeal | undefined;
+    let opened: Opened | undefined;
     try {
       opened = await o.open(
         { [Symbol.asyncIterator]: () => ({ next: () => tee.next() }) }, // no return(): who stops early does not end the tee
         {
           kind,
           expectedSigner: peer.identity,
-          candidates: [peer.certificate],
+          peer: peer.certificate,
           directory: content.temporary,
           maxBytes: arrival.maxBytes,
         },
@@ -159,9 +162,9 @@ export function makeInbox(o: InboxOptions): Inbox {
         throw new SuiteError("seal-wrong-signer", "the seal was signed by somebody else", { fault: "peer" });
       }
       cut("inbox.opened");
-      const facts = factsOf(opened);
+      const facts = factsOf(opened, kind);
       const head = arrival.present?.(facts) ?? "";
-      const messageId = arrival.messageId ?? messageIdOf(opened) ?? opened.digest;
+      const messageId = arrival.messageId ?? messageIdOf(opened.head) ?? opened.digest;
       const key = seenKey(peer.identity, messageId, opened.digest);
       const earlier = await database.call("seen", key);
       if (earlier !== undefined) {
@@ -180,8 +183,8 @@ export function makeInbox(o: InboxOptions): Inbox {
         sender: peer.identity,
         recipients: arrival.to ?? [],
         messageId,
-        title: arrival.title?.(facts) ?? fieldOf(opened.head, "subject") ?? opened.fileName ?? "",
-        fileName: opened.fileName,
+        title: arrival.title?.(facts) ?? facts.fileName ?? fieldOf(opened.head, "Subject")?.value ?? "",
+        fileName: facts.fileName,
         content: body,
         head,
         original,
@@ -203,8 +206,11 @@ export function makeInbox(o: InboxOptions): Inbox {
     }
   };
 
-  const kept = async (opened: OpenedSeal): Promise<WrittenContent> => {
-    if ("path" in opened.content) return content.adopt(opened.content.path);
+  const kept = async (opened: Opened): Promise<WrittenContent> => {
+    if ("path" in opened.content) {
+      const { size } = opened.content;
+      return content.adopt({ digest: opened.contentSha256, size }, (path) => opened.moveTo(path));
+    }
     const writer = content.writer();
     await writer.write(opened.content.bytes);
     return writer.finish();
@@ -284,25 +290,17 @@ function seenKey(signer: Identity, messageId: string, digest: string): Uint8Arra
   return createHash("sha256").update(`${signer}\0${messageId}\0${digest}`).digest();
 }
 
-function factsOf(opened: OpenedSeal): OpenedFacts {
-  const { signer, signedAt, digest, cipher, head, fileName, content } = opened;
+function factsOf(opened: Opened, kind: Kind): OpenedFacts {
+  const { signer, signedAt, digest, cipher, head, content } = opened;
   return {
     signer,
     digest,
     cipher,
     head,
     ...(signedAt === undefined ? {} : { signedAt }),
-    ...(fileName === undefined ? {} : { fileName }),
+    ...(kind === "file" ? { fileName: fileFacts(head).name } : {}),
     ...("bytes" in content ? { size: content.bytes.length, bytes: content.bytes } : { size: content.size }),
   };
-}
-
-function fieldOf(head: EntityHead, name: string): string | undefined {
-  return head.fields.find((field) => field.name.toLowerCase() === name)?.value;
-}
-
-function messageIdOf(opened: OpenedSeal): string | undefined {
-  return fieldOf(opened.head, "message-id")?.trim().replace(/^<|>$/g, "");
 }
 
 function rateLimited(): SuiteError {

@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -68,17 +69,18 @@ describe("content", () => {
 
   test("is synced before it gets its name", async () => {
     await using folder = await temporaryFolder();
-    const seen: [CutPoint, string[]][] = [];
-    const pending: Promise<void>[] = [];
-    const store = await openTestStore(folder.path, {
-      cut: (point) =>
-        pending.push(files(folder.path).then((names) => void seen.push([point, names]))) as unknown as void,
-    });
+    const seen: [CutPoint, named: boolean][] = [];
+    const bytes = randomBytes(100_000);
+    const path = join(folder.path, "content", sha256(bytes).slice(0, 2), sha256(bytes));
+    const store = await openTestStore(folder.path, { cut: (point) => seen.push([point, existsSync(path)]) });
     const writer = store.inside.content.writer();
-    await writer.write(randomBytes(100_000));
+    await writer.write(bytes);
     await writer.finish();
-    await Promise.all(pending);
-    expect(seen.map(([point]) => point).sort()).toEqual(["content.renamed", "content.synced", "content.written"]);
+    expect(seen).toEqual([
+      ["content.written", false],
+      ["content.synced", false],
+      ["content.renamed", true],
+    ]);
     await store.close();
   });
 

@@ -110,24 +110,9 @@ describe("accepting", () => {
 
   test("is refused while the disk is nearly full", async () => {
     await using folder = await temporaryFolder();
-    await using party = await sender(folder.path);
-    const real = party.store.inside.space;
-    const full = {
-      ...party.store,
-      inside: {
-        ...party.store.inside,
-        space: { check: () => Promise.reject(failure("store-failed", { fault: "local", temporary: true })) },
-      },
-    };
-    expect(real).toBeDefined();
-    const { makeOutbox } = await import("../../src/delivery/outbox.ts");
-    const outbox = await makeOutbox({
-      store: full,
-      directory: party.sixid,
-      seal: async function* () {},
-      endpointOf: () => party.endpoint,
-    });
-    await expect(outbox.accept(draft("x"))).rejects.toMatchObject({ code: "store-failed", temporary: true });
+    await using party = await sender(folder.path, { minFreeBytes: Number.MAX_SAFE_INTEGER });
+    await expect(party.outbox.accept(draft("x"))).rejects.toMatchObject({ code: "store-failed", temporary: true });
+    expect(await party.store.items()).toEqual([]);
   });
 });
 

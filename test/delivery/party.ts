@@ -134,7 +134,9 @@ export class ToyEndpoint {
 /** One person's outbox with a directory and an endpoint in the test's hands. */
 export async function sender(
   directory: string,
-  o: { time?: Timekeeper; cut?: Cut; people?: readonly Identity[] } & Partial<Pick<OutboxOptions, "schedule">> = {},
+  o: { time?: Timekeeper; cut?: Cut; people?: readonly Identity[]; minFreeBytes?: number } & Partial<
+    Pick<OutboxOptions, "schedule">
+  > = {},
 ): Promise<{ store: Store; outbox: Outbox; sixid: ToyDirectory; endpoint: ToyEndpoint } & AsyncDisposable> {
   const store = await openTestStore(directory, o);
   const sixid = new ToyDirectory(o.people);

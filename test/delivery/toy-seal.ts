@@ -1,11 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
-import { rm, writeFile } from "node:fs/promises";
+import { link, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { OpenedSeal, Opener, Sealer } from "../../src/delivery/seals.ts";
+import type { Opener, Sealer } from "../../src/delivery/seals.ts";
 import type { Fingerprint, PeerCertificate } from "../../src/pki/certificate.ts";
 import { type Identity, parseIdentity } from "../../src/pki/identity.ts";
 import { SuiteError } from "../../src/pki/suite-error.ts";
 import { parseHead } from "../../src/smime/entity.ts";
+import type { Opened } from "../../src/smime/open.ts";
 
 /** As much of a certificate as delivery looks at. */
 export function toyCertificate(identity: Identity, generation = 1): PeerCertificate {
@@ -44,13 +45,22 @@ export function toyOpener(certificate: PeerCertificate): Opener {
       path = join(directory, `${randomBytes(8).toString("hex")}.part`);
       await writeFile(path, kept);
     }
-    const opened: OpenedSeal = {
+    const opened: Opened = {
       signer: toyCertificate(parseIdentity(signer)),
       signedAt: new Date("2026-11-23T08:59:00Z"),
       digest: createHash("sha256").update(entity).digest("hex"),
       cipher: "toy",
       head: parseHead(entity.subarray(0, split + 2)),
       content: path === undefined ? { bytes: kept } : { path, size: kept.length },
+      contentSha256: createHash("sha256").update(kept).digest("hex"),
+      async moveTo(target) {
+        if (path === undefined) throw new Error("small things are not moved");
+        try {
+          await link(path, target);
+        } catch (cause) {
+          throw new SuiteError("conflict", "taken", { fault: "local", cause });
+        }
+      },
       async [Symbol.asyncDispose]() {
         if (path !== undefined) await rm(path, { force: true });
       },
