@@ -49,16 +49,16 @@ function forged(claimed: Uint8Array, signer = keys["P-256"], version = 0): Buffe
   return der.sequence(info, signatureAlgorithmFor(signer).der, der.bitString(sign(signer, info)));
 }
 
-test.each<[string, Uint8Array]>([
-  ["nothing", new Uint8Array()],
-  ["a byte behind", Buffer.concat([whole, Buffer.of(0)])],
-  ["17 KiB", Buffer.concat([whole, Buffer.alloc(17 * 1024)])],
-  ["a signature by another key", forged(spkiOf(makeEcKey()))],
-  ["another version", forged(spkiOf(keys["P-256"]), keys["P-256"], 1)],
-  ["RSA-1024", forged(spkiOf(generateKeyPairSync("rsa", { modulusLength: 1024 }).privateKey))],
-  ["an X25519 key", forged(spkiOf(generateKeyPairSync("x25519").privateKey))],
-])("%s is refused", (_, bytes) => {
-  expect(() => parseCsr(bytes)).toThrow(expect.objectContaining({ code: "syntax", fault: "peer" }));
+test.each<[string, string, Uint8Array]>([
+  ["nothing", "truncated", new Uint8Array()],
+  ["a byte behind", "trailing bytes", Buffer.concat([whole, Buffer.of(0)])],
+  ["17 KiB", "too long", Buffer.concat([whole, Buffer.alloc(17 * 1024)])],
+  ["a signature by another key", "proof of possession", forged(spkiOf(makeEcKey()))],
+  ["another version", "version", forged(spkiOf(keys["P-256"]), keys["P-256"], 1)],
+  ["RSA-1024", "weak key", forged(spkiOf(generateKeyPairSync("rsa", { modulusLength: 1024 }).privateKey))],
+  ["an X25519 key", "weak key", forged(spkiOf(generateKeyPairSync("x25519").privateKey))],
+])("%s is refused: %s", (_, what, bytes) => {
+  expect(() => parseCsr(bytes)).toThrow(expect.objectContaining({ code: "syntax", fault: "peer", details: { what } }));
 });
 
 test("the row of forgeries fails by what it says, not by its frame", () => {

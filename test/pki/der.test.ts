@@ -150,6 +150,7 @@ describe("times (RFC 5280 §4.1.2.5)", () => {
     ["30 February", 0x17, "490230000000Z"],
     ["month 0", 0x17, "490030000000Z"],
     ["hour 24", 0x17, "491231240000Z"],
+    ["minute 60", 0x17, "491231226000Z"],
     ["a leap second", 0x17, "491231235960Z"],
     ["GeneralizedTime with a fraction", 0x18, "20500101000000.5Z"],
     ["a time in an IA5String", 0x16, "491231235959Z"],
