@@ -526,7 +526,8 @@ describe("sealed bytes", () => {
     expect(tail.equals(bytes.subarray(150_000))).toBe(true);
     await succeed(party, second);
     await quiet(party);
-    expect(await readdir(join(folder.path, "attempt"))).toEqual([]);
+    // Removed behind the transaction that notes the delivery.
+    await expect.poll(() => readdir(join(folder.path, "attempt"))).toEqual([]);
   });
 
   test("are made anew for the recipient's new certificate", async () => {
