@@ -7,8 +7,6 @@ export class ByteReader {
   #buffer: Buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
-  /** Whether `#buffer` was allocated here, so that its tail may be written. */
-  #owned = false;
   #ended = false;
   #consumed = 0;
 
@@ -71,18 +69,17 @@ export class ByteReader {
       this.#buffer = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
       this.#start = 0;
       this.#end = chunk.length;
-      this.#owned = false;
       return;
     }
     const needed = available + chunk.length;
-    if (!this.#owned || this.#buffer.length - this.#end < chunk.length) {
+    // A chunk of the source's has no room behind it, so that only what was allocated here is written to.
+    if (this.#buffer.length - this.#end < chunk.length) {
       // Never moved in place: slices that were handed out are views of the old buffer.
       const grown = Buffer.allocUnsafe(Math.max(2 * needed, Math.min(wanted, 2 * needed + 65_536)));
       this.#buffer.copy(grown, 0, this.#start, this.#end);
       this.#buffer = grown;
       this.#start = 0;
       this.#end = available;
-      this.#owned = true;
     }
     this.#buffer.set(chunk, this.#end);
     this.#end += chunk.length;

@@ -18,7 +18,7 @@ export class Keyring {
 
   constructor(keys: Iterable<OwnKey>) {
     for (const key of keys) {
-      for (const name of namesOf(key.certificate)) if (!this.#keys.has(name)) this.#keys.set(name, key);
+      for (const name of namesOf(key.certificate)) this.#keys.set(name, key);
     }
   }
 

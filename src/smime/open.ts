@@ -159,6 +159,7 @@ async function decryptToEnd(
   const plaintext = decryptContent(ber, head, contentKey);
   try {
     const entity = await readSignedEntity(plaintext, { what: keep, write: (piece) => part.write(piece) });
+    // Whatever the reader needed: nothing counts before the generator has come to its end, and so has checked the tag.
     if (!(await plaintext.next()).done) throw malformed("trailing bytes");
     return { entity, content: await part.finish() };
   } catch (thrown) {

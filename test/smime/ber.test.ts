@@ -108,6 +108,20 @@ test("leaving before the end and trailing bytes are refused", async () => {
   expect((await failureOf(trailing.end())).code).toBe("seal-malformed");
 });
 
+test.each(["30 03 30 05 02 01 05 00 00", "30 80 31 03 30 80 02 02 05 00 00 00", "30 02 24 03 04 01 00"])(
+  "what is entered may not be longer than what encloses it: %s",
+  async (ber) => {
+    const source = reader(ber);
+    const walk = async () => {
+      for (let next = await source.peek(); next !== undefined; next = await source.peek()) {
+        if (next & 0x20) await source.enter(next);
+        else await source.element();
+      }
+    };
+    expect((await failureOf(walk())).code).toBe("seal-malformed");
+  },
+);
+
 test("a length past the end of a long stream is not waited for in memory", async () => {
   const source = reader(Buffer.concat([Buffer.from("0484ffffffff", "hex"), Buffer.alloc(100)]));
   expect((await failureOf(source.element())).code).toBe("seal-malformed");
@@ -132,6 +146,20 @@ test("gathering reads ahead to the limit and not one piece further", async () =>
   expect(source.consumed).toBe(300);
   expect((await bytesOf(gathered.large)).length).toBe(1000);
   expect(await gather(new Pieces(Buffer.from("abc"), 1), 3)).toEqual({ small: Buffer.from("abc") });
+});
+
+test("gathering copies: a source may use its buffer again", async () => {
+  async function* again() {
+    const buffer = Buffer.alloc(4);
+    for (const text of ["one.", "two.", "tri."]) {
+      buffer.write(text);
+      yield buffer;
+    }
+  }
+  expect(await gather(again(), 100)).toEqual({ small: Buffer.from("one.two.tri.") });
+  const gathered = await gather(again(), 5);
+  if (!("large" in gathered)) throw new Error("not large");
+  expect((await bytesOf(gathered.large)).toString().slice(0, 8)).toBe("one.two.");
 });
 
 test("slices that were taken stay as they are while more is read", async () => {

@@ -65,6 +65,16 @@ test("the body of a multipart/signed entity can be kept alone", async () => {
   expect((await contentOf(opened)).toString()).toBe("body\r\n");
 });
 
+test("a mail with bare LF and CR is signed in canonical lines; a file's octets are left alone", async () => {
+  const entity = Buffer.from("To: bob@example.test\n\none\ntwo\rthree\r\n");
+  const kept = async (shape: "detached" | "opaque") => {
+    await using opened = await ec.open(ec.seal(new Pieces(entity, 3), { shape }));
+    return (await contentOf(opened)).toString();
+  };
+  expect(await kept("detached")).toBe("one\r\ntwo\r\nthree\r\n");
+  expect(await kept("opaque")).toBe("one\ntwo\rthree\r\n");
+});
+
 test("the opaque entity is kept as decrypted where the entity is asked for", async () => {
   const sealed = await bytesOf(ec.seal(new Pieces(entityTo(ec.bob.identity, "body"))));
   await using opened = await ec.open(new Pieces(sealed), { keep: "entity" });

@@ -13,6 +13,7 @@ import { ByteReader } from "../../src/smime/byte-reader.ts";
 import { enterContentInfo, leaveContentInfo } from "../../src/smime/envelope-read.ts";
 import { issuerAndSerial } from "../../src/smime/recipient-write.ts";
 import { readSignedData, verifySignatures } from "../../src/smime/signed-read.ts";
+import { detachedSignedData } from "../../src/smime/signed-write.ts";
 import { authTemplate, makeEcKey, makeTestDomain, type TestCredentials } from "../support/pki.ts";
 import { bytesOf, Pieces } from "../support/smime.ts";
 
@@ -169,6 +170,16 @@ describe("a SignedData put together by hand", () => {
       attributesOf(typeAttribute(), digestAttribute(), attribute("1.2.3", der.nullValue())),
     );
     expect(await verified(signedData([signerInfo({ stored })]))).toEqual([]);
+  });
+
+  test("the certificates that we write are a SET OF in DER's order, whatever the chain's", async () => {
+    const chain = [domain.issuing.certificate, carol.certificate];
+    for (const order of [chain, chain.toReversed()]) {
+      const bytes = detachedSignedData(sha256(content), { ...alice, chain: order }, domain.now);
+      const places = [alice.certificate, ...chain].map(({ der }) => ({ der, at: bytes.indexOf(der) }));
+      const written = places.toSorted((a, b) => a.at - b.at).map(({ der }) => der);
+      expect(written).toEqual(written.toSorted(Buffer.compare));
+    }
   });
 
   test("SHA-1 does not count, neither announced nor used", async () => {
