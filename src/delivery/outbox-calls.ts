@@ -83,14 +83,6 @@ export const outboxCalls = {
       o.seal,
       o.expiresAt,
     );
-    const insert = tx.sql(
-      `INSERT INTO receipt (item, peer, kind, lane, size, conversation, state, next_attempt, expires_at, at)
-       VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)`,
-    );
-    for (const { to, lane } of o.rows) {
-      const conversation = o.kind === "message" ? `${o.from} ${to}` : null;
-      insert.run(id, to, o.kind, lane, o.content.size, conversation, o.firstAttempt, o.expiresAt, o.at);
-    }
     tx.append(o.at, {
       type: "item.accepted",
       item: id,
@@ -99,6 +91,14 @@ export const outboxCalls = {
       title: o.title,
       size: o.content.size,
     });
+    const insert = tx.sql(
+      `INSERT INTO receipt (item, peer, kind, lane, size, conversation, state, next_attempt, expires_at, at)
+       VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)`,
+    );
+    for (const { to, lane } of o.rows) {
+      const conversation = o.kind === "message" ? `${o.from} ${to}` : null;
+      insert.run(id, to, o.kind, lane, o.content.size, conversation, o.firstAttempt, o.expiresAt, o.at);
+    }
     return id;
   },
 

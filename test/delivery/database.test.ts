@@ -33,22 +33,9 @@ test("a call that fails takes back only itself, also its events", async () => {
   await using folder = await temporaryFolder();
   await using database = await opened(folder.path);
   const good = database.call("appendEvent", { at: 1, body: contact("before") });
-  // The item refers to content that does not exist: a foreign key fails at the end of the savepoint's statement.
-  const bad = database.call("acceptItem", {
-    entropy: new Uint8Array(1),
-    at: 1,
-    kind: "message",
-    from: "a@a.test",
-    messageId: "1",
-    title: "",
-    fileName: undefined,
-    content: { digest: "x", size: 0 },
-    outerHeader: "",
-    seal: "none",
-    expiresAt: 2,
-    firstAttempt: 1,
-    rows: [{ to: "b@b.test", lane: "talk" }],
-  });
+  // No such lane: it fails after the item was written and its event appended.
+  const item = accepted("0".repeat(64), "");
+  const bad = database.call("acceptItem", { ...item, rows: [{ to: "b@b.test", lane: "fast" as "talk" }] });
   const after = database.call("appendEvent", { at: 1, body: contact("after") });
   await expect(bad).rejects.toMatchObject({ code: "internal" });
   expect(await good).toBe(1);

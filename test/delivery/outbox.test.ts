@@ -158,6 +158,26 @@ describe("trying again", () => {
     expect(receipts[0]?.attempts).toBe(2);
   });
 
+  test("a peer that was reached begins its back-off anew, and both its lanes run at once", async () => {
+    await using folder = await temporaryFolder();
+    const time = new VirtualTime();
+    await using party = await sender(folder.path, { time });
+    for (let n = 0; n < 3; n += 1) await party.outbox.accept(draft(`m${n}`));
+    await fail(party, await party.endpoint.delivery(0), unreachable());
+    time.advance(17_000);
+    await fail(party, await party.endpoint.delivery(1), unreachable());
+    time.advance(67_000);
+    await succeed(party, await party.endpoint.delivery(2));
+    await party.outbox.accept(draft("file", { kind: "file" }));
+    await party.endpoint.delivery(4);
+    const message = party.endpoint.deliveries.slice(3).find(({ item }) => item.envelope.kind === "message");
+    if (message === undefined) throw new Error("the next message was to go");
+    await fail(party, message, unreachable());
+    const waiting = (await party.outbox.receipts({ open: true })).filter(({ status }) => status.state === "queued");
+    const [first] = waiting.map(({ status }) => (status.state === "queued" ? status.nextAttempt.getTime() : 0));
+    expect((first ?? 0) - time.now().getTime()).toBeLessThan(17_000);
+  });
+
   test("a temporary refusal puts off its row alone", async () => {
     await using folder = await temporaryFolder();
     const time = new VirtualTime();
@@ -305,17 +325,20 @@ describe("waking", () => {
   test("counts once in 15 seconds, and none is lost", async () => {
     await using folder = await temporaryFolder();
     const time = new VirtualTime();
-    await using party = await sender(folder.path, { time });
+    await using party = await sender(folder.path, { time, schedule: [0, 3600] });
     await party.outbox.accept(draft("x"));
     await fail(party, await party.endpoint.delivery(0), unreachable());
     party.outbox.wake(bob);
     await fail(party, await party.endpoint.delivery(1), unreachable());
-    time.advance(14_000 * 0.9);
+    time.advance(14_000);
     for (let n = 0; n < 50; n += 1) party.outbox.wake(bob);
     await quiet(party);
     expect(party.endpoint.deliveries).toHaveLength(2);
-    time.advance(15_000);
-    await party.endpoint.delivery(2);
+    time.advance(1_000);
+    await fail(party, await party.endpoint.delivery(2), unreachable());
+    time.advance(60_000);
+    await quiet(party);
+    expect(party.endpoint.deliveries).toHaveLength(3);
   });
 });
 
