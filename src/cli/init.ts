@@ -1,10 +1,9 @@
 import { existsSync } from "node:fs";
-import { hostname } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { stringify } from "yaml";
 import { writeDurably } from "../irp/key-file.ts";
-import { enrol } from "../node/enrol.ts";
+import { deviceLabel, enrol } from "../node/enrol.ts";
 import { makeHome } from "../node/home.ts";
 import { parseInvitation } from "../node/invitation.ts";
 import { identityDomain, identityLocal } from "../pki/identity.ts";
@@ -25,7 +24,7 @@ export function initCommand(): Command {
       const name = o.name ?? identityLocal(invitation.identity);
       makeHome(home);
       const { root } = await enrol(
-        { home, invitation, name, label: hostname().slice(0, 64), clock: () => new Date(), log: silentLog },
+        { home, invitation, name, label: deviceLabel(), clock: () => new Date(), log: silentLog },
         AbortSignal.timeout(60_000),
       );
       const domain = identityDomain(invitation.identity);

@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { IrpClient, type IssuedCertificate } from "../irp/client.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import { httpsClient } from "../peertls-core/service.ts";
@@ -109,21 +110,29 @@ async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal):
       log: o.log,
       onEvent: () => undefined,
     });
-    await directory.publishIdentity(ownRecord(o.identity, o.name, o.label, keys), signal);
+    await directory.publishIdentity(ownRecord(o.identity, o.name, o.label, keys, o.clock()), signal);
   } finally {
     http.close();
     state.close();
   }
 }
 
-/** The own record as the key files have it. */
-export function ownRecord(identity: Identity, name: string, label: string, keys: OwnKeys): OwnIdentity {
+/** What this device is called in the own record. */
+export function deviceLabel(): string {
+  return hostname().slice(0, 64);
+}
+
+const MAX_ENCRYPTION = 4;
+
+/** The own record as the key files have it: of the encryption certificates those that are still good, newest first. */
+export function ownRecord(identity: Identity, name: string, label: string, keys: OwnKeys, now: Date): OwnIdentity {
+  const encryption = keys.encryption.map((one) => one.certificate).filter((one) => one.validity.notAfter > now);
   return {
     identity,
     uuid: keys.uuid,
     name,
     devices: [{ certificate: keys.auth.certificate, label }],
-    encryption: keys.encryption.map((one) => one.certificate),
+    encryption: encryption.slice(0, MAX_ENCRYPTION),
     chain: keys.auth.chain,
   };
 }

@@ -61,17 +61,37 @@ export class KeyFiles {
 
   /** @param certificates leaf first */
   storeCertificate(kind: "auth" | "encryption", certificates: readonly Certificate[]): void {
-    const pem = certificates.map((one) => derToPem(one.der, "CERTIFICATE")).join("");
-    writeDurably(this.#file(this.#stem(kind), "pem"), pem, 0o644);
+    writeDurably(this.#file(this.#stem(kind), "pem"), pemOf(certificates), 0o644);
+  }
+
+  /**
+   * A new certificate for a key that is there. Former encryption certificates stay, since what was sealed to them names them:
+   * the new one gets the next number, and a copy of the key, written last, puts it in force.
+   * @param certificates leaf first
+   */
+  storeRenewed(
+    kind: "auth" | "encryption",
+    privateKey: KeyObject,
+    certificates: readonly Certificate[],
+    renewAfter: Date,
+  ): void {
+    const stem = kind === "auth" ? "auth" : `encryption-${Math.max(0, ...this.#encryptionNumbers()) + 1}`;
+    writeDurably(this.#file(stem, "pem"), pemOf(certificates), 0o644);
+    if (kind === "encryption")
+      writeDurably(this.#file(stem, "key"), privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+    const enrolment = this.#enrolment();
+    this.#writeEnrolment({
+      ...enrolment,
+      renewAfter: { ...enrolment.renewAfter, [kind]: renewAfter.getTime() },
+    });
   }
 
   storeEnrolment(enrolment: { uuid: string; renewAfter: { auth: Date; encryption: Date } }): void {
     const { uuid, renewAfter } = enrolment;
-    const value: Enrolment = {
+    this.#writeEnrolment({
       uuid,
       renewAfter: { auth: renewAfter.auth.getTime(), encryption: renewAfter.encryption.getTime() },
-    };
-    writeDurably(join(this.#home.keys, "enrolment.json"), `${JSON.stringify(value, undefined, 2)}\n`);
+    });
   }
 
   get enrolled(): boolean {
@@ -85,13 +105,21 @@ export class KeyFiles {
         fault: "local",
         details: { home: this.#home.directory },
       });
-    const enrolment = JSON.parse(readFileSync(join(this.#home.keys, "enrolment.json"), "utf8")) as Enrolment;
+    const enrolment = this.#enrolment();
     const numbers = this.#encryptionNumbers().sort((a, b) => b - a);
     return {
       uuid: enrolment.uuid,
       auth: this.#read("auth", new Date(enrolment.renewAfter.auth)),
       encryption: numbers.map((n) => this.#read(`encryption-${n}`, new Date(enrolment.renewAfter.encryption))),
     };
+  }
+
+  #enrolment(): Enrolment {
+    return JSON.parse(readFileSync(join(this.#home.keys, "enrolment.json"), "utf8")) as Enrolment;
+  }
+
+  #writeEnrolment(value: Enrolment): void {
+    writeDurably(join(this.#home.keys, "enrolment.json"), `${JSON.stringify(value, undefined, 2)}\n`);
   }
 
   #read(stem: string, renewAfter: Date): OwnKey {
@@ -126,4 +154,8 @@ export class KeyFiles {
   #file(stem: string, kind: "key" | "pem"): string {
     return join(this.#home.keys, `${stem}.${kind}`);
   }
+}
+
+function pemOf(certificates: readonly Certificate[]): string {
+  return certificates.map((one) => derToPem(one.der, "CERTIFICATE")).join("");
 }

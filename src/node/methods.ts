@@ -20,7 +20,7 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
       identity: node.identity,
       startedAt: node.startedAt,
       ports: node.ports,
-      directory: node.directoryState,
+      directory: node.announcer.state,
       certificateEnds: node.keys.auth.certificate.validity.notAfter,
       gate: node.peerTls.selfTest,
       connections: node.peerTls.connections.map(({ identity, protocol, direction }) => ({

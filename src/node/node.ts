@@ -4,6 +4,7 @@ import type { EndpointPort } from "../delivery/endpoint.ts";
 import type { NodeEvent } from "../delivery/event-types.ts";
 import { type Inbox, makeInbox } from "../delivery/inbox.ts";
 import { makeOutbox, type Outbox } from "../delivery/outbox.ts";
+import { smimeOpener, smimeSealer } from "../delivery/sealing.ts";
 import { openStore, type Store } from "../delivery/store.ts";
 import { systemTime } from "../delivery/time.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
@@ -20,11 +21,14 @@ import { SipEndpoint } from "../sip/endpoint.ts";
 import { DirectoryClient } from "../sixid/client.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
 import { ownAddresses } from "./addresses.ts";
+import { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
 import type { Config, PeerConfig } from "./config.ts";
+import { deviceLabel, ownRecord } from "./enrol.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
+import { Renewal } from "./renewal.ts";
 import { Requests } from "./requests.ts";
 import { State } from "./state.ts";
 import { domainAnchor, readCertificates, readFileAnchors, trustRules } from "./trust-rules.ts";
@@ -37,17 +41,12 @@ export interface NodeOptions {
   cut: (point: CutPoint) => void;
 }
 
-const ADDRESS_POLL_MS = 5_000;
-const REANNOUNCE_MS = 3_300_000;
-const DIRECTORY_RETRY_MS = 5_000;
-
 /** The peer role: one person's node, put together and running. */
 export class PeerNode {
   readonly identity: Identity;
   readonly config: PeerConfig;
   readonly state: State;
   readonly access: AppPasswords;
-  readonly keys: OwnKeys;
   readonly trust: Trust;
   readonly peerTls: PeerTls;
   readonly directory: DirectoryClient;
@@ -56,20 +55,23 @@ export class PeerNode {
   readonly startedAt: Date;
   readonly store: Store;
   readonly inbox: Inbox;
+  readonly announcer: Announcer;
+  readonly renewal: Renewal;
   /** Made by `start`. */
   outbox!: Outbox;
+  /** As the key files have them; after a renewal others. */
+  keys: OwnKeys;
   readonly #o: NodeOptions;
   readonly #http: HttpsClient;
   readonly #stopping = new AbortController();
-  #announced = "";
-  #announcedAt = 0;
-  #directoryState: "available" | "unavailable" | "unknown" = "unknown";
+  readonly #files: KeyFiles;
 
   static async start(o: NodeOptions): Promise<PeerNode> {
     const { config } = o;
     if (config.peer === undefined)
       throw new SuiteError("config-invalid", "the configuration has no peer part", { fault: "local" });
-    const keys = new KeyFiles(o.home).load();
+    const files = new KeyFiles(o.home);
+    const keys = files.load();
     const state = new State(o.home.state);
     const anchor = readCertificates(config.peer.directory.anchor);
     const trust = new Trust({
@@ -100,7 +102,7 @@ export class PeerNode {
       log: o.log,
       cut: o.cut,
     });
-    node = new PeerNode(o, config.peer, keys, state, trust, peerTls, anchor, store);
+    node = new PeerNode(o, config.peer, files, keys, state, trust, peerTls, anchor, store);
     await node.#run();
     return node;
   }
@@ -108,6 +110,7 @@ export class PeerNode {
   private constructor(
     o: NodeOptions,
     config: PeerConfig,
+    files: KeyFiles,
     keys: OwnKeys,
     state: State,
     trust: Trust,
@@ -118,6 +121,7 @@ export class PeerNode {
     this.#o = o;
     this.config = config;
     this.identity = parseIdentity(config.identity);
+    this.#files = files;
     this.keys = keys;
     this.state = state;
     this.trust = trust;
@@ -147,8 +151,34 @@ export class PeerNode {
     this.#ownAnchors = anchor;
     this.applyTrust();
     this.store = store;
-    this.inbox = makeInbox({ store, open: notYetSealed });
+    this.inbox = makeInbox({
+      store,
+      open: smimeOpener({
+        keys: () => this.keys.encryption,
+        anchorsFor: (signer) => this.anchorsFor(identityDomain(signer)),
+        addressees: [this.identity],
+        clock: o.clock,
+      }),
+    });
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
+    this.announcer = new Announcer({
+      identity: this.identity,
+      directory: this.directory,
+      own: () => ownRecord(this.identity, config.name, deviceLabel(), this.keys, o.clock()),
+      addresses: () => ownAddresses(config, this.ports.peer.port),
+      onDomains: (domains) => this.#learnDomains(domains),
+      onState: (state, error) => this.#directoryIs(state, error),
+      log: o.log,
+    });
+    this.renewal = new Renewal({
+      files,
+      identity: this.identity,
+      server: { host: config.directory.host, port: config.directory.irpPort },
+      anchors: ownAnchors,
+      clock: o.clock,
+      onRenewed: () => this.reloadKeys(),
+      log: o.log,
+    });
     const tls = localTls(o.home, o.clock());
     const { local } = config;
     this.sip = new SipEndpoint({
@@ -197,8 +227,16 @@ export class PeerNode {
     this.#append({ type: "record.changed", identity: event.identity, change: event.type });
   }
 
-  get directoryState(): "available" | "unavailable" | "unknown" {
-    return this.#directoryState;
+  /** Where the path of a person's certificate may end, by his domain. */
+  anchorsFor(domain: string): readonly TrustAnchor[] {
+    return this.trust.policy.anchors.filter(({ domains }) => domains.some((one) => one === "any" || one === domain));
+  }
+
+  /** Puts the key files' certificates in force: for new connections, seals and records. */
+  reloadKeys(): void {
+    this.keys = this.#files.load();
+    this.peerTls.useCredentials(this.keys.auth);
+    this.announcer.recordChanged();
   }
 
   /** The bound ports, as the ready line and the status tell them. */
@@ -226,7 +264,7 @@ export class PeerNode {
     this.outbox = await makeOutbox({
       store,
       directory: this.directory,
-      seal: notYetSealed,
+      seal: smimeSealer({ signer: () => this.keys.auth, clock: this.#o.clock }),
       endpointOf: (kind) => (kind === "message" ? this.sip : noEndpoint(kind)),
       schedule: config.outbox.retrySeconds,
       lifetimeSeconds: config.outbox.lifetimeSeconds,
@@ -242,44 +280,19 @@ export class PeerNode {
     };
     await this.sip.start(port);
     peerTls.onConnected((connection) => this.outbox.wake(connection.identity));
-    store.events.onEvent((event) => this.requests.noticed(event));
+    store.events.onEvent((event) => {
+      this.requests.noticed(event);
+      const { body } = event;
+      // Who took one thing admits us: what was held because he did not may go as well.
+      if (body.type === "receipt.changed" && body.state === "delivered") this.outbox.wake(parseIdentity(body.to));
+    });
     await peerTls.listen(config.listen);
     this.outbox.start();
-    void this.#follow();
+    void this.announcer.run(this.#stopping.signal);
+    void this.renewal.run(this.#stopping.signal);
   }
 
-  /** Keeps the directory told and asked: own addresses at once and again before they lapse, the other domains' anchors. */
-  async #follow(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      try {
-        await this.#announce(signal);
-        await pause(ADDRESS_POLL_MS, signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#directoryIs("unavailable", error);
-        await pause(DIRECTORY_RETRY_MS, signal);
-      }
-    }
-  }
-
-  async #announce(signal: AbortSignal): Promise<void> {
-    const addresses = ownAddresses(this.config, this.ports.peer.port);
-    const text = JSON.stringify(addresses);
-    const now = performance.now();
-    const due =
-      this.#announcedAt === 0 || now - this.#announcedAt > REANNOUNCE_MS || this.#directoryState === "unavailable";
-    if (text === this.#announced && !due) return;
-    await this.directory.publishAddresses(addresses, signal);
-    if (due) await this.#learnDomains(signal);
-    this.#announced = text;
-    this.#announcedAt = now;
-    this.#o.log.info({ addresses: addresses.map(({ host, port }) => `${host} ${port}`) }, "own addresses announced");
-    this.#directoryIs("available");
-  }
-
-  async #learnDomains(signal: AbortSignal): Promise<void> {
-    const known = await this.directory.domains(signal);
+  #learnDomains(known: readonly { domain: string; anchors: readonly Certificate[] }[]): void {
     const own = identityDomain(this.identity);
     this.state.setDomainAnchors(
       known
@@ -290,8 +303,6 @@ export class PeerNode {
   }
 
   #directoryIs(state: "available" | "unavailable", error?: unknown): void {
-    if (this.#directoryState === state) return;
-    this.#directoryState = state;
     if (state === "unavailable") this.#o.log.warn({ error: asSuiteError(error) }, "the directory is away");
     this.#append({ type: "directory.state", state });
     if (state === "available") this.outbox.directoryBack();
@@ -310,24 +321,6 @@ export class PeerNode {
       ...this.state.domainAnchors().map(({ domain, der }) => domainAnchor(domain, parseCertificate(der))),
     ];
   }
-}
-
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const timer = setTimeout(done, milliseconds);
-    function done() {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-    signal.addEventListener("abort", done, { once: true });
-  });
-}
-
-/** Mail and files come with their endpoints; nothing accepts one before. */
-function notYetSealed(): never {
-  throw new SuiteError("unsupported", "this node takes and sends messages only", { fault: "local" });
 }
 
 function noEndpoint(kind: string): never {

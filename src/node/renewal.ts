@@ -1,0 +1,91 @@
+import { IrpClient } from "../irp/client.ts";
+import type { PeerAddress } from "../peertls-core/connection.ts";
+import { makeCsr } from "../pki/csr.ts";
+import type { Identity } from "../pki/identity.ts";
+import { identityDomain } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import type { TrustAnchor } from "../pki/path.ts";
+import { asSuiteError } from "../pki/suite-error.ts";
+import type { KeyFiles } from "./keys.ts";
+import { pause } from "./pause.ts";
+
+export interface RenewalOptions {
+  files: KeyFiles;
+  identity: Identity;
+  /** The domain's enrolment server. */
+  server: PeerAddress;
+  anchors: readonly TrustAnchor[];
+  clock: () => Date;
+  /** The key files hold new certificates. */
+  onRenewed: () => void;
+  log: Log;
+}
+
+const LOOK_MS = 600_000;
+const FIRST_RETRY_MS = 60_000;
+const LAST_RETRY_MS = 3_600_000;
+const WARN_MS = 5 * 86_400_000;
+
+/** Keeps the own certificates fresh: asks the CA for new ones, with the same keys, at the time that it named (irp.md §2.6). */
+export class Renewal {
+  readonly #o: RenewalOptions;
+
+  constructor(options: RenewalOptions) {
+    this.#o = options;
+  }
+
+  /** Runs until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    let retry = FIRST_RETRY_MS;
+    while (!signal.aborted) {
+      try {
+        await this.renewDue(signal);
+        retry = FIRST_RETRY_MS;
+        await pause(LOOK_MS, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#warn(error);
+        await pause(retry, signal);
+        retry = Math.min(retry * 2, LAST_RETRY_MS);
+      }
+    }
+  }
+
+  /** @returns which were renewed @throws SuiteError of the enrolment server or the connection */
+  async renewDue(signal: AbortSignal): Promise<readonly ("auth" | "encryption")[]> {
+    const { files, clock, identity, server, log } = this.#o;
+    const keys = files.load();
+    const [encryption] = keys.encryption;
+    const now = clock();
+    const due = [
+      { kind: "auth" as const, key: keys.auth },
+      ...(encryption === undefined ? [] : [{ kind: "encryption" as const, key: encryption }]),
+    ].filter(({ key }) => key.renewAfter <= now);
+    if (due.length === 0) return [];
+    const domain = identityDomain(identity);
+    const connection = { address: server, domain, trust: { anchors: this.#o.anchors }, credentials: keys.auth, clock };
+    const client = await IrpClient.connect(connection, signal);
+    try {
+      await client.authenticateByCertificate();
+      for (const { kind, key } of due) {
+        const csr = makeCsr({ privateKey: key.privateKey, commonName: identity });
+        const { certificates, renewAfter } = await client.renew(kind, "same", csr);
+        files.storeRenewed(kind, key.privateKey, certificates, renewAfter);
+        log.info({ kind, renewAfter }, "certificate renewed");
+      }
+    } finally {
+      client.close();
+      this.#o.onRenewed();
+    }
+    return due.map(({ kind }) => kind);
+  }
+
+  #warn(error: unknown): void {
+    const { files, clock, log } = this.#o;
+    const ends = files.load().auth.certificate.validity.notAfter;
+    const soon = ends.getTime() - clock().getTime() < WARN_MS;
+    const fields = { ends, error: asSuiteError(error) };
+    if (soon) log.error(fields, "the own certificate ends soon and cannot be renewed");
+    else log.warn(fields, "the certificates could not be renewed");
+  }
+}

@@ -1,0 +1,44 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { KeyFiles } from "../../src/node/keys.ts";
+import { enrolPerson, startDomain, startNode } from "../support/people.ts";
+import { temporaryFolder } from "../support/tmp.ts";
+
+test("due certificates are renewed with the same keys, published, and the former encryption certificate stays", async () => {
+  await using folder = await temporaryFolder();
+  const domain = await startDomain(folder.path, "alpha.test");
+  const home = await enrolPerson(folder.path, domain, "alice");
+  const before = new KeyFiles(home).load();
+  const enrolment = join(home.keys, "enrolment.json");
+  const told = JSON.parse(readFileSync(enrolment, "utf8")) as object;
+  writeFileSync(enrolment, JSON.stringify({ ...told, renewAfter: { auth: 1, encryption: 1 } }));
+
+  const node = await startNode(home, readFileSync(home.config, "utf8"));
+  try {
+    await expect.poll(() => node.keys.encryption.length, { timeout: 15_000 }).toBe(2);
+    const after = node.keys;
+    expect(after.auth.certificate.sha256).not.toBe(before.auth.certificate.sha256);
+    expect(after.auth.certificate.fingerprint).toBe(before.auth.certificate.fingerprint);
+    expect(after.auth.renewAfter.getTime()).toBeGreaterThan(Date.now());
+    expect(after.encryption[0]?.certificate.fingerprint).toBe(before.encryption[0]?.certificate.fingerprint);
+    expect(after.encryption[1]?.certificate.sha256).toBe(before.encryption[0]?.certificate.sha256);
+
+    // The record names the new ones.
+    const published = async () => {
+      const record = await node.directory.lookup(node.identity, { fresh: true }, AbortSignal.timeout(5_000));
+      return record.devices[0]?.certificate.sha256;
+    };
+    await expect.poll(published, { timeout: 15_000 }).toBe(after.auth.certificate.sha256);
+    const record = await node.directory.lookup(node.identity, {}, AbortSignal.timeout(5_000));
+    expect(record.encryption[0]?.sha256).toBe(after.encryption[0]?.certificate.sha256);
+
+    // Not again: nothing is due any more.
+    expect(await node.renewal.renewDue(AbortSignal.timeout(5_000))).toEqual([]);
+    // And what the files say is what a restart finds.
+    expect(new KeyFiles(home).load().encryption).toHaveLength(2);
+  } finally {
+    await node.stop();
+    await domain.server.stop();
+  }
+});
