@@ -111,6 +111,8 @@ export function makeInbox(o: InboxOptions): Inbox {
   /** Notes what the owner should hear of a refusal, and gives it back to be thrown. */
   const told = async (error: SuiteError, { kind, peer }: Arrival): Promise<SuiteError> => {
     const { identity, fingerprint } = peer;
+    if (error.code === "quota-exceeded" || isRefusedSeal(error))
+      log.warn({ peer: identity, fingerprint, kind, code: error.code }, "what a peer brought was refused");
     const noting =
       error.code === "quota-exceeded"
         ? database.call("noteQuotaReached", { at: now(), peer: identity, what: quotaOf(error) })

@@ -4,10 +4,10 @@ import { parseCertificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
-import { SuiteError } from "../pki/suite-error.ts";
+import { asSuiteError, SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import { makeAddresses, makeIdentity, type OwnIdentity } from "./announce.ts";
 import type { DeviceAddress, Directory, PeerDevice, PeerRecord } from "./directory.ts";
-import { checkAddresses, checkContinuity, type Pin, type PinStore, type RecordEvent } from "./pins.ts";
+import { checkAddresses, checkContinuity, type PinStore, type RecordEvent } from "./pins.ts";
 import { domainsReply, type RecordReply, recordReply } from "./records.ts";
 import { type RecordSigner, rejected } from "./signed.ts";
 import {
@@ -53,16 +53,15 @@ export class DirectoryClient implements Directory {
     const now = this.#o.clock().getTime();
     const cached = this.#cache.get(identity);
     if (cached !== undefined && cached.until > now && options.fresh !== true) return cached.record;
-    const pin = this.#o.pins.find(identity);
     let response: HttpsResponse;
     try {
-      response = await this.#ask("GET", `/v1/records/${encodeURIComponent(identity)}`, undefined, signal);
+      response = await this.#watched(identity, this.#ask("GET", recordPath(identity), undefined, signal));
     } catch (error) {
-      if (!(error instanceof SuiteError) || error.code !== "directory-unavailable" || pin === undefined) throw error;
-      return this.#accept(identity, pin.reply, pin, true); // the last verified record serves, and says that it is old
+      if (!(error instanceof SuiteError) || error.code !== "directory-unavailable") throw error;
+      return this.#lastKnown(identity, error);
     }
-    const reply = parse<RecordReply>(recordReply, response);
-    const record = await this.#accept(identity, reply, pin, false);
+    const reply = await this.#watched(identity, parse<RecordReply>(recordReply, response));
+    const record = await this.#watched(identity, this.#accept(identity, reply));
     this.#cache.delete(identity);
     this.#cache.set(identity, { record, until: now + reply.maxAge * 1000 });
     const oldest = this.#cache.keys().next();
@@ -97,7 +96,7 @@ export class DirectoryClient implements Directory {
 
   /** The domains that the own server knows, with their anchors. */
   async domains(signal: AbortSignal): Promise<{ domain: string; anchors: Certificate[] }[]> {
-    const reply = parse<{ domains: { domain: string; anchors: string[] }[] }>(
+    const reply = await parse<{ domains: { domain: string; anchors: string[] }[] }>(
       domainsReply,
       await this.#ask("GET", "/v1/domains", undefined, signal),
     );
@@ -114,74 +113,76 @@ export class DirectoryClient implements Directory {
     this.#cache.delete(identity);
   }
 
-  async #currentOf(identity: Identity, signal: AbortSignal): Promise<{ seq: number; hash: string } | undefined> {
-    const response = await this.#ask("GET", `/v1/records/${encodeURIComponent(identity)}`, undefined, signal, [404]);
-    if (response.status === 404) return undefined;
-    const reply = parse<RecordReply>(recordReply, response);
-    const current = await verifyIdentity(reply.identity, identity, {
-      anchors: this.#anchors(identity),
-      now: this.#o.clock(),
-    });
-    return { seq: current.body.seq, hash: current.hash };
+  /** The last verified record serves while the directory is away, and says that it is old; once it has lapsed there is none. */
+  async #lastKnown(identity: Identity, away: SuiteError): Promise<PeerRecord> {
+    const pin = this.#o.pins.find(identity);
+    if (pin === undefined) throw away;
+    try {
+      const read = await this.#read(identity, pin.reply);
+      return recordOf(read, { stale: true, trust: pin.changed ? "changed" : "pinned" });
+    } catch (error) {
+      this.#o.log.debug({ identity, error: asSuiteError(error) }, "the last known record does not serve any more");
+      throw away;
+    }
   }
 
-  async #accept(identity: Identity, reply: RecordReply, pin: Pin | undefined, stale: boolean): Promise<PeerRecord> {
+  async #currentOf(identity: Identity, signal: AbortSignal): Promise<{ seq: number; hash: string } | undefined> {
+    const response = await this.#ask("GET", recordPath(identity), undefined, signal, [404]);
+    if (response.status === 404) return undefined;
+    const current = (async () => {
+      const reply = await parse<RecordReply>(recordReply, response);
+      return verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now: this.#o.clock() });
+    })();
+    const { body, hash } = await this.#watched(identity, current);
+    return { seq: body.seq, hash };
+  }
+
+  /** A record of the directory: verified, held against the pin, pinned. */
+  async #accept(identity: Identity, reply: RecordReply): Promise<PeerRecord> {
+    const read = await this.#read(identity, reply);
+    // No await from here on: of two answers that come at once, the second is held against the first one's pin.
+    const pin = this.#o.pins.find(identity);
+    const continuity = checkContinuity(pin, read.verified);
+    const addressSeqs: Record<string, number> = { ...pin?.addressSeqs };
+    for (const { addresses } of read.devices) {
+      if (addresses === undefined) continue;
+      checkAddresses(pin, identity, addresses);
+      addressSeqs[addresses.body.device] = addresses.body.seq;
+    }
+    this.#pin(read.verified, reply, addressSeqs, continuity.trust === "changed");
+    for (const event of continuity.events) this.#o.onEvent(event);
+    return recordOf(read, { stale: false, trust: continuity.trust });
+  }
+
+  /** Verifies an answer's objects, each for itself. */
+  async #read(identity: Identity, reply: RecordReply): Promise<ReadRecord> {
     const now = this.#o.clock();
     const verified = await verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now });
-    const continuity = checkContinuity(pin, verified);
-    const addressSeqs: Record<string, number> = { ...pin?.addressSeqs };
-    const devices: PeerDevice[] = [];
+    const devices: ReadRecord["devices"] = [];
     for (const device of verified.devices) {
       const told = reply.devices[device.fingerprint];
-      const addresses =
-        told?.addresses === undefined ? undefined : await this.#addresses(told.addresses, verified, pin, now);
-      if (addresses !== undefined) addressSeqs[device.fingerprint] = addresses.body.seq;
-      devices.push({
-        ...device,
-        addresses: addressesOf(addresses),
-        ...(told?.seen === undefined ? {} : { seen: new Date(told.seen * 1000) }),
-      });
+      const addresses = told?.addresses === undefined ? undefined : await current(told.addresses, verified, now);
+      devices.push({ device, addresses, seen: told?.seen });
     }
-    if (!stale) this.#pin(verified, reply, addressSeqs, continuity.trust === "changed", now);
-    for (const event of continuity.events) this.#o.onEvent(event);
-    return {
-      identity,
-      uuid: verified.body.id,
-      name: verified.body.name,
-      devices,
-      encryption: verified.encryption,
-      chain: verified.chain,
-      capabilities: verified.body.capabilities,
-      seq: verified.body.seq,
-      stale,
-      trust: continuity.trust,
-    };
+    return { verified, devices };
   }
 
-  /** Expired addresses are none; anything else that is wrong with them is the directory's lie. */
-  async #addresses(
-    jws: string,
-    record: VerifiedIdentity,
-    pin: Pin | undefined,
-    now: Date,
-  ): Promise<VerifiedAddresses | undefined> {
+  /** Tells log and owner when what the directory says about a person is refused. */
+  async #watched<T>(identity: Identity, work: Promise<T>): Promise<T> {
     try {
-      const verified = await verifyAddresses(jws, record, now);
-      checkAddresses(pin, record.identity, verified);
-      return verified;
+      return await work;
     } catch (error) {
-      if (error instanceof SuiteError && error.details["step"] === "expired") return undefined;
+      if (error instanceof SuiteError && REFUSALS.has(error.code)) {
+        const { code, details } = error;
+        const step = typeof details["step"] === "string" ? { step: details["step"] } : {};
+        this.#o.log.warn({ ...details, identity, code }, "a record of the directory was refused");
+        this.#o.onEvent({ type: "rejected", identity, code, ...step });
+      }
       throw error;
     }
   }
 
-  #pin(
-    verified: VerifiedIdentity,
-    reply: RecordReply,
-    addressSeqs: Record<string, number>,
-    changed: boolean,
-    now: Date,
-  ): void {
+  #pin(verified: VerifiedIdentity, reply: RecordReply, addressSeqs: Record<string, number>, changed: boolean): void {
     this.#o.pins.put(verified.identity, {
       uuid: verified.body.id,
       seq: verified.body.seq,
@@ -191,7 +192,7 @@ export class DirectoryClient implements Directory {
       addressSeqs,
       changed,
       reply,
-      verifiedAt: now.getTime(),
+      verifiedAt: this.#o.clock().getTime(),
     });
   }
 
@@ -231,11 +232,50 @@ export class DirectoryClient implements Directory {
 
 const PUBLISH_ATTEMPTS = 5;
 const ANSWER_MS = 10_000;
+const REFUSALS: ReadonlySet<SuiteErrorCode> = new Set(["record-rejected", "record-rollback", "record-fork"]);
 
-function parse<T>(
+interface ReadRecord {
+  verified: VerifiedIdentity;
+  devices: { device: PeerDevice; addresses: VerifiedAddresses | undefined; seen: number | undefined }[];
+}
+
+function recordOf({ verified, devices }: ReadRecord, as: Pick<PeerRecord, "stale" | "trust">): PeerRecord {
+  return {
+    identity: verified.identity,
+    uuid: verified.body.id,
+    name: verified.body.name,
+    devices: devices.map(({ device, addresses, seen }) => ({
+      ...device,
+      addresses: addressesOf(addresses),
+      ...(seen === undefined ? {} : { seen: new Date(seen * 1000) }),
+    })),
+    encryption: verified.encryption,
+    chain: verified.chain,
+    capabilities: verified.body.capabilities,
+    seq: verified.body.seq,
+    ...as,
+  };
+}
+
+/** Expired addresses are none; anything else that is wrong with them is the directory's lie. */
+async function current(jws: string, record: VerifiedIdentity, now: Date): Promise<VerifiedAddresses | undefined> {
+  try {
+    return await verifyAddresses(jws, record, now);
+  } catch (error) {
+    if (error instanceof SuiteError && error.details["step"] === "expired") return undefined;
+    throw error;
+  }
+}
+
+function recordPath(identity: Identity): string {
+  return `/v1/records/${encodeURIComponent(identity)}`;
+}
+
+/** Async, so that what it throws is watched as any refusal. */
+async function parse<T>(
   schema: { safeParse(value: unknown): { success: boolean; data?: unknown } },
   response: HttpsResponse,
-): T {
+): Promise<T> {
   let value: unknown;
   try {
     value = JSON.parse(response.body.toString("utf8"));

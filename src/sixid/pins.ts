@@ -1,6 +1,6 @@
 import type { Fingerprint } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
-import { SuiteError } from "../pki/suite-error.ts";
+import { SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import type { PeerRecord } from "./directory.ts";
 import type { RecordReply } from "./records.ts";
 import type { VerifiedAddresses, VerifiedIdentity } from "./verify.ts";
@@ -31,7 +31,9 @@ export interface PinStore {
 export type RecordEvent =
   | { type: "deviceAdded" | "deviceRemoved"; identity: Identity; fingerprint: string }
   | { type: "encryptionChanged"; identity: Identity }
-  | { type: "rootReplaced"; identity: Identity };
+  | { type: "rootReplaced"; identity: Identity }
+  /** What the directory told about this person was refused; what was known before stays in force. */
+  | { type: "rejected"; identity: Identity; code: SuiteErrorCode; step?: string };
 
 export interface Continuity {
   trust: PeerRecord["trust"];

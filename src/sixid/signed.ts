@@ -46,7 +46,7 @@ export interface Unverified {
 export function readSigned(jws: string, typ: SignedType, maxBytes: number): Unverified {
   if (jws.length > maxBytes * 2) throw rejected("size");
   const parts = jws.split(".");
-  if (parts.length !== 3 || parts.some((part) => !/^[A-Za-z0-9_-]+$/.test(part))) throw rejected("three parts");
+  if (parts.length !== 3 || parts.some((part) => !isBase64url(part))) throw rejected("three parts");
   let header: Record<string, unknown>;
   try {
     header = decodeProtectedHeader(jws) as Record<string, unknown>;
@@ -58,10 +58,13 @@ export function readSigned(jws: string, typ: SignedType, maxBytes: number): Unve
   const { alg, x5c, kid } = header;
   if (typeof alg !== "string" || !ALGORITHMS.includes(alg)) throw rejected("algorithm");
   if (header["typ"] !== typ) throw rejected("typ");
-  const payload = Buffer.from(parts[1] ?? "", "base64url").toString("utf8");
-  if (Buffer.byteLength(payload) > maxBytes) throw rejected("size");
+  const bytes = Buffer.from(parts[1] ?? "", "base64url");
+  if (bytes.length > maxBytes) throw rejected("size");
+  let payload: string;
   let body: Canonical;
   try {
+    // Fatal: bytes that are no UTF-8 would be replaced, and two different objects would have one hash.
+    payload = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     body = parseCanonical(payload);
   } catch (cause) {
     throw rejected("canonical", cause);
@@ -126,7 +129,7 @@ function certificates(x5c: unknown): Certificate[] {
 
 /** The one algorithm for a key: a key that could be used in two ways is used in one. */
 function algorithmOf(certificate: Certificate): string {
-  const key = certificate.publicKey;
+  const key = keyOf(certificate);
   if (key.asymmetricKeyType === "ec") {
     if (key.asymmetricKeyDetails?.namedCurve === "prime256v1") return "ES256";
     if (key.asymmetricKeyDetails?.namedCurve === "secp384r1") return "ES384";
@@ -134,4 +137,18 @@ function algorithmOf(certificate: Certificate): string {
   if (key.asymmetricKeyType === "rsa") return "PS256";
   if (key.asymmetricKeyType === "ed25519") return "Ed25519";
   throw rejected("algorithm");
+}
+
+/** A certificate's key is read when it is first used; one that is none makes the object unacceptable. */
+function keyOf(certificate: Certificate): KeyObject {
+  try {
+    return certificate.publicKey;
+  } catch (cause) {
+    throw rejected("certificate", cause);
+  }
+}
+
+/** Strict (RFC 4648 §3.5): one text of the same bytes, no spare bits, no padding. */
+function isBase64url(text: string): boolean {
+  return text !== "" && Buffer.from(text, "base64url").toString("base64url") === text;
 }
