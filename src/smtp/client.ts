@@ -1,0 +1,231 @@
+import { Readable } from "node:stream";
+import Smtp from "nodemailer/lib/smtp-connection";
+import type { Outgoing } from "../delivery/endpoint.ts";
+import { laneOf } from "../delivery/lanes.ts";
+import type { PeerConnection } from "../peertls-core/connection.ts";
+import type { PeerTls } from "../peertls-core/peertls.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import type { PeerDevice, PeerRecord } from "../sixid/directory.ts";
+import { encodeBase64 } from "../smime/base64.ts";
+import { parseReply } from "./grammar.ts";
+import { failureOf } from "./reply.ts";
+
+export interface MailClientOptions {
+  peerTls: Pick<PeerTls, "dial">;
+  /** What we call ourselves in EHLO. */
+  name: string;
+  /** A connection on which nothing was sent for so long is closed. */
+  idleMs?: number;
+}
+
+const IDLE_MS = 120_000;
+const GREETING_MS = 30_000;
+/** The final reply: the peer opens the seal and syncs its disk before it. */
+const REPLY_MS = 600_000;
+
+/** One SMTP session with a peer, ready for the next mail. */
+interface Session {
+  connection: PeerConnection;
+  smtp: Smtp;
+}
+
+/** Brings mail to peers. A connection is kept for each device and lane, so that the next mail needs no handshake. */
+export class MailClient {
+  readonly #o: MailClientOptions;
+  readonly #kept = new Map<string, Session & { idle: NodeJS.Timeout }>();
+
+  constructor(o: MailClientOptions) {
+    this.#o = o;
+  }
+
+  /**
+   * Hands one mail to the first device that takes it.
+   * @throws SuiteError as `PeerTls.dial`, and what the peer's reply means
+   */
+  async deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
+    let failure = new SuiteError("unreachable", "the record lists no device that can be dialled", {
+      fault: "peer",
+      temporary: true,
+    });
+    for (const device of to.devices) {
+      try {
+        await this.#deliverTo(device, item, to, signal);
+        return;
+      } catch (error) {
+        failure = asSuiteError(error);
+        if (signal.aborted) break;
+      }
+    }
+    throw failure;
+  }
+
+  stop(): void {
+    for (const [key, session] of this.#kept) {
+      this.#forget(key);
+      session.smtp.quit();
+    }
+  }
+
+  async #deliverTo(device: PeerDevice, item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
+    const key = `${device.fingerprint} ${to.identity} ${laneOf(item.envelope.kind, item.envelope.entity.size)}`;
+    const kept = this.#forget(key);
+    if (kept !== undefined) {
+      const sending = new Sending(kept, item, to);
+      try {
+        await sending.run(signal);
+        this.#keep(key, kept);
+        return;
+      } catch (error) {
+        kept.connection.destroy();
+        // Whether it was still good shows only now. Not replaced: an answer, and what may have been stored already.
+        if (signal.aborted || sending.answered || sending.complete) throw error;
+      }
+    }
+    const session = await this.#connect(device, to, signal);
+    try {
+      await new Sending(session, item, to).run(signal);
+      this.#keep(key, session);
+    } catch (error) {
+      session.connection.destroy();
+      throw error;
+    }
+  }
+
+  async #connect(device: PeerDevice, to: PeerRecord, signal: AbortSignal): Promise<Session> {
+    const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
+    const expected = { identity: to.identity, fingerprints: [device.fingerprint], intermediates: to.chain };
+    const connection = await this.#o.peerTls.dial(expected, "smtp", routes, signal);
+    const abort = () => connection.destroy();
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      if (signal.aborted) abort();
+      await connection.confirmed; // tells a refusal by the peer's gate from a connection that broke
+      return { connection, smtp: await greeted(connection, this.#o.name) };
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  #keep(key: string, session: Session): void {
+    this.#forget(key)?.smtp.quit();
+    const idle = setTimeout(() => {
+      this.#forget(key);
+      session.smtp.quit();
+    }, this.#o.idleMs ?? IDLE_MS);
+    const kept = { ...session, idle };
+    this.#kept.set(key, kept);
+    session.smtp.once("end", () => {
+      if (this.#kept.get(key)?.smtp === session.smtp) this.#forget(key);
+    });
+  }
+
+  #forget(key: string): Session | undefined {
+    const kept = this.#kept.get(key);
+    this.#kept.delete(key);
+    clearTimeout(kept?.idle);
+    return kept;
+  }
+}
+
+/** Waits for the greeting and says EHLO. */
+function greeted(connection: PeerConnection, name: string): Promise<Smtp> {
+  const smtp = new Smtp({
+    connection: connection.stream as NonNullable<ConstructorParameters<typeof Smtp>[0]>["connection"],
+    secure: true,
+    secured: true,
+    name,
+    greetingTimeout: GREETING_MS,
+    socketTimeout: REPLY_MS,
+    maxResponseSize: 65_536,
+    logger: false,
+  });
+  return new Promise((resolve, reject) => {
+    smtp.on("error", (error: Error) => reject(failed(error)));
+    smtp.connect((error?: Error) => (error === undefined ? resolve(smtp) : reject(failed(error))));
+  });
+}
+
+/** One mail on one session. */
+class Sending {
+  readonly #session: Session;
+  readonly #item: Outgoing;
+  readonly #to: PeerRecord;
+  /** The peer answered: what failed is the mail, not the connection. */
+  answered = false;
+  /** All bytes were given away: the mail may be stored although no answer came. */
+  complete = false;
+
+  constructor(session: Session, item: Outgoing, to: PeerRecord) {
+    this.#session = session;
+    this.#item = item;
+    this.#to = to;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { connection, smtp } = this.#session;
+    const item = this.#item;
+    const abort = () => connection.destroy();
+    signal.addEventListener("abort", abort, { once: true });
+    const source = Readable.from(this.#bytes(), { objectMode: false });
+    try {
+      if (signal.aborted) abort();
+      item.progress(0);
+      await new Promise<void>((resolve, reject) => {
+        const envelope = {
+          from: item.envelope.from,
+          to: [this.#to.identity],
+          size: Buffer.byteLength(item.envelope.outerHeader) + 2 + base64Size(item.size),
+          use8BitMime: /[^\x00-\x7f]/.test(item.envelope.outerHeader),
+        };
+        smtp.send(envelope, source, (error) => (error === null ? resolve() : reject(error)));
+      });
+    } catch (error) {
+      const failure = failed(error);
+      this.answered = failure.code !== "unreachable";
+      throw failure;
+    } finally {
+      signal.removeEventListener("abort", abort);
+      source.destroy();
+    }
+  }
+
+  async *#bytes(): AsyncGenerator<Buffer> {
+    yield Buffer.from(`${this.#item.envelope.outerHeader}\r\n`);
+    yield* encodeBase64(this.#sealed());
+    this.complete = true;
+  }
+
+  async *#sealed(): AsyncGenerator<Uint8Array> {
+    let sent = 0;
+    for await (const chunk of this.#item.open()) {
+      yield chunk as Buffer;
+      sent += (chunk as Buffer).length;
+      this.#item.progress(sent);
+    }
+  }
+}
+
+/** Size of base64 in lines of 76 columns with their CRLF. */
+function base64Size(bytes: number): number {
+  const rest = bytes % 57;
+  return ((bytes - rest) / 57) * 78 + (rest === 0 ? 0 : Math.ceil(rest / 3) * 4 + 2);
+}
+
+/** The library's error as ours: by the peer's reply if there is one, else the connection broke. */
+function failed(error: unknown): SuiteError {
+  const cause = error instanceof Error ? error : undefined;
+  if (cause instanceof SuiteError) return cause;
+  const stream = cause !== undefined && "code" in cause && cause.code === "ESTREAM";
+  if (stream) return asSuiteError("originalError" in cause ? cause.originalError : cause);
+  const reply = cause !== undefined && "response" in cause && typeof cause.response === "string" ? cause.response : "";
+  const parsed = parseReply(reply);
+  if (parsed !== undefined && parsed.code >= 400) return failureOf(parsed);
+  return new SuiteError("unreachable", "the connection to the peer's node broke", {
+    fault: "peer",
+    temporary: true,
+    cause,
+  });
+}
