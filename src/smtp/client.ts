@@ -82,6 +82,9 @@ export class MailClient {
       }
     }
     const session = await this.#connect(device, to, signal);
+    session.smtp.once("end", () => {
+      if (this.#kept.get(key)?.smtp === session.smtp) this.#forget(key);
+    });
     try {
       await new Sending(session, item, to).run(signal);
       this.#keep(key, session);
@@ -117,9 +120,6 @@ export class MailClient {
     }, this.#o.idleMs ?? IDLE_MS);
     const kept = { ...session, idle };
     this.#kept.set(key, kept);
-    session.smtp.once("end", () => {
-      if (this.#kept.get(key)?.smtp === session.smtp) this.#forget(key);
-    });
   }
 
   #forget(key: string): Session | undefined {
@@ -153,6 +153,8 @@ class Sending {
   readonly #session: Session;
   readonly #item: Outgoing;
   readonly #to: PeerRecord;
+  /** The sealed bytes could not be read. Kept: the library writes its own code over that of the error. */
+  #broken: { thrown: unknown } | undefined;
   /** The peer answered: what failed is the mail, not the connection. */
   answered = false;
   /** All bytes were given away: the mail may be stored although no answer came. */
@@ -183,7 +185,7 @@ class Sending {
         smtp.send(envelope, source, (error) => (error === null ? resolve() : reject(error)));
       });
     } catch (error) {
-      const failure = failed(error);
+      const failure = this.#broken === undefined ? failed(error) : asSuiteError(this.#broken.thrown);
       this.answered = failure.code !== "unreachable";
       throw failure;
     } finally {
@@ -194,7 +196,12 @@ class Sending {
 
   async *#bytes(): AsyncGenerator<Buffer> {
     yield Buffer.from(`${this.#item.envelope.outerHeader}\r\n`);
-    yield* encodeBase64(this.#sealed());
+    try {
+      yield* encodeBase64(this.#sealed());
+    } catch (thrown) {
+      this.#broken = { thrown };
+      throw new Error("the sealed bytes could not be read", { cause: thrown });
+    }
     this.complete = true;
   }
 
@@ -216,16 +223,17 @@ function base64Size(bytes: number): number {
 
 /** The library's error as ours: by the peer's reply if there is one, else the connection broke. */
 function failed(error: unknown): SuiteError {
-  const cause = error instanceof Error ? error : undefined;
-  if (cause instanceof SuiteError) return cause;
-  const stream = cause !== undefined && "code" in cause && cause.code === "ESTREAM";
-  if (stream) return asSuiteError("originalError" in cause ? cause.originalError : cause);
-  const reply = cause !== undefined && "response" in cause && typeof cause.response === "string" ? cause.response : "";
-  const parsed = parseReply(reply);
-  if (parsed !== undefined && parsed.code >= 400) return failureOf(parsed);
+  if (error instanceof SuiteError) return error;
+  const { code, response } = error as { code?: unknown; response?: unknown };
+  const reply = typeof response === "string" ? parseReply(response) : undefined;
+  if (reply !== undefined && reply.code >= 400) return failureOf(reply);
+  // Without a reply: the library compares with the SIZE that the peer said.
+  if (code === "EMESSAGE") {
+    return new SuiteError("limit-exceeded", "the mail is too large for the peer's node", { fault: "peer" });
+  }
   return new SuiteError("unreachable", "the connection to the peer's node broke", {
     fault: "peer",
     temporary: true,
-    cause,
+    cause: error,
   });
 }

@@ -1,7 +1,7 @@
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { parseAddresses } from "../smime/address.ts";
-import type { EntityHead } from "../smime/entity.ts";
+import { type EntityHead, type SplitEntity, splitEntity } from "../smime/entity.ts";
 import { Refusal } from "./reply.ts";
 
 /** Parameters of MAIL and RCPT by their upper-case names; `true` for a keyword without a value. */
@@ -76,6 +76,25 @@ function endsLinesByCrlf(chunk: Uint8Array, afterCr: boolean): boolean {
 
 function bareLineEnd(): SuiteError {
   return new SuiteError("syntax", "a mail has a bare CR, a bare LF or a NUL", { fault: "peer" });
+}
+
+/** Cuts the head, of at most 64 KiB, from a mail. @throws Refusal 554 5.6.0 when it is none; what the source throws */
+export async function splitMail(source: AsyncIterable<Uint8Array>): Promise<SplitEntity> {
+  let failure: { thrown: unknown } | undefined;
+  async function* watched() {
+    try {
+      yield* source;
+    } catch (thrown) {
+      failure = { thrown };
+      throw thrown;
+    }
+  }
+  try {
+    return await splitEntity(watched());
+  } catch {
+    if (failure !== undefined) throw failure.thrown;
+    throw new Refusal(554, "5.6.0", "The header cannot be read");
+  }
 }
 
 /** Whether there is exactly one field of this name and every address in it is this person's. */

@@ -7,9 +7,9 @@ import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
 import type { Directory } from "../sixid/directory.ts";
-import { canonicalLines, splitEntity } from "../smime/entity.ts";
+import { canonicalLines } from "../smime/entity.ts";
 import { composeMail } from "./compose.ts";
-import { withoutNul } from "./grammar.ts";
+import { splitMail, withoutNul } from "./grammar.ts";
 import { Refusal } from "./reply.ts";
 import { refuse, SESSION_LIMITS, type SessionLimits, type SmtpHandlers, SmtpService } from "./session.ts";
 
@@ -101,7 +101,7 @@ export class LocalMail {
       },
       rcpt: (to) => this.#known(to),
       data: async (mail, bytes) => {
-        const { head, body } = await splitEntity(withoutNul(bytes));
+        const { head, body } = await splitMail(withoutNul(bytes));
         const composed = composeMail(head, { owner, to: mail.to, now: clock(), random });
         const { copies, messageId, title } = composed;
         const draft = { kind: "mail", from: owner, messageId, title, seal: "node" } as const;

@@ -49,7 +49,7 @@ export function presentMail(facts: OpenedFacts, o: Reception): string {
 /** What lists show of an opened mail: the signed Subject. */
 export function titleOf(head: EntityHead): string {
   const subject = decodeWords(fieldOf(head, "Subject")?.value ?? "").replace(/\p{C}+/gu, " ");
-  return [...subject].slice(0, MAX_TITLE).join("");
+  return subject.slice(0, MAX_TITLE).toWellFormed();
 }
 
 /**

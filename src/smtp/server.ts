@@ -5,8 +5,8 @@ import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { decodeBase64 } from "../smime/base64.ts";
-import { contentTypeOf, type EntityHead, splitEntity, transferEncodingOf } from "../smime/entity.ts";
-import { strictLines } from "./grammar.ts";
+import { contentTypeOf, type EntityHead, transferEncodingOf } from "../smime/entity.ts";
+import { splitMail, strictLines } from "./grammar.ts";
 import { presentMail, titleOf } from "./opened.ts";
 import { Refusal } from "./reply.ts";
 import { refuse, SESSION_LIMITS, type SessionLimits, type SmtpHandlers, SmtpService } from "./session.ts";
@@ -60,8 +60,11 @@ export class PeerMail {
   #handlers(connection: PeerConnection): SmtpHandlers {
     const { owner, inbox, clock, log } = this.#o;
     const { certificate, fingerprint } = connection;
-    const certified = certificate.identities.map((one) => one.identity);
-    const isPeer = (identity: Identity) => identity === connection.identity || certified.includes(identity);
+    // The gate vouches for the domain of the identity that it admitted, not for whatever else a certificate may name.
+    const isPeer = (identity: Identity) =>
+      identity === connection.identity ||
+      (identityDomain(identity) === identityDomain(connection.identity) &&
+        certificate.identities.some((one) => one.identity === identity));
     const noted = (thrown: unknown): never => {
       const error = thrown instanceof Refusal ? thrown.reply : asSuiteError(thrown).code;
       log.warn(
@@ -103,36 +106,6 @@ export class PeerMail {
         return `stored ${id}`;
       },
     };
-  }
-}
-
-/** A head that does not parse is a fault of the mail, not of its lines: 554 5.6.0. */
-async function splitMail(bytes: AsyncIterable<Uint8Array>): ReturnType<typeof splitEntity> {
-  const lines = new Watched(bytes);
-  try {
-    return await splitEntity(lines);
-  } catch (thrown) {
-    if (lines.failure !== undefined) throw lines.failure.thrown;
-    throw new SuiteError("seal-malformed", "the mail's header cannot be read", { fault: "peer", cause: thrown });
-  }
-}
-
-/** Remembers what the source itself threw. */
-class Watched implements AsyncIterable<Uint8Array> {
-  readonly #source: AsyncIterable<Uint8Array>;
-  failure: { thrown: unknown } | undefined;
-
-  constructor(source: AsyncIterable<Uint8Array>) {
-    this.#source = source;
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    try {
-      yield* this.#source;
-    } catch (thrown) {
-      this.failure = { thrown };
-      throw thrown;
-    }
   }
 }
 

@@ -260,6 +260,14 @@ class Connection extends SMTPConnection {
     return super.send(code, data, code === 421 || code === 500 ? undefined : context);
   }
 
+  /** STARTTLS: the library drops all listeners of the plain socket, also of those who count open connections. */
+  override upgrade(callback: () => void, secureCallback?: () => void): void {
+    const plain = this._socket;
+    const closing = plain.listeners("close") as (() => void)[];
+    super.upgrade(callback, secureCallback);
+    for (const listener of closing) plain.once("close", listener);
+  }
+
   authenticate(user: string, password: string): boolean {
     return this.handlers.auth?.(user, password) ?? false;
   }
