@@ -31,6 +31,8 @@ export type Purpose =
 export interface Door {
   /** @returns the chosen ALPN name and what it means; undefined refuses with alert 120 inside the handshake */
   choose(offered: readonly string[], serverName: string | undefined): { alpn: string; purpose: Purpose } | undefined;
+  /** Whether a data channel is announced: only then is anybody's first record looked at for this ALPN name. */
+  awaitsData?(): string | undefined;
   /** What a client without ALPN means: classic ports imply their protocol, the peer port nothing. */
   implied?: Purpose;
   admitted(connection: PeerConnection, purpose: Purpose): void;

@@ -9,12 +9,14 @@ import {
 } from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
+import { peekHello } from "./client-hello.ts";
 import { GATE_KEY, type PeerAddress, PeerConnection, type Protocol } from "./connection.ts";
 import { type Credentials, peerSecureContext } from "./credentials.ts";
 import type { Denial, Door, Expected, Purpose } from "./door.ts";
 import { Confirmation, remoteOf, sentWith } from "./handshake.ts";
 import { type DropReason, HandshakeLimits, type LimitOptions } from "./limits.ts";
 import { denied, peerFailure } from "./peer-failure.ts";
+import { RecordTap, trackEnd } from "./record-tap.ts";
 import { RefusalSecret } from "./refusal.ts";
 import { Sessions } from "./sessions.ts";
 import type { Trust } from "./trust.ts";
@@ -89,7 +91,6 @@ export class Gate {
       return;
     }
     raw.setNoDelay(true);
-    let purpose = door.implied;
     let settled = false;
     const settle = (admitted: boolean) => {
       if (settled) return;
@@ -97,7 +98,28 @@ export class Gate {
       clearTimeout(timer);
       this.#limits.end(address.host, admitted);
     };
-    const socket = new TLSSocket(raw, {
+    // An absolute timer: the one of TLSSocket restarts with every byte that drips in.
+    const timer = setTimeout(() => {
+      this.#options.onDropped?.("handshake-timeout");
+      raw.destroy();
+    }, this.#options.limits.handshakeSeconds * 1000);
+    raw.once("close", () => settle(false));
+    const handshake = { address, door, settle, settled: () => settled };
+    const data = door.awaitsData?.();
+    if (data === undefined) this.#handshake(raw, raw, handshake);
+    // How a data channel ended has to be known (a cut file is no file): a tap lies below its TLS.
+    else peekHello(raw, data, (named) => this.#handshake(raw, named ? new RecordTap(raw) : raw, handshake));
+  }
+
+  /** @param below what TLS runs over: the socket itself, or the tap on it */
+  #handshake(
+    raw: Socket,
+    below: Socket | RecordTap,
+    o: { address: PeerAddress; door: Door; settle: (admitted: boolean) => void; settled: () => boolean },
+  ): void {
+    const { address, door, settle } = o;
+    let purpose = door.implied;
+    const socket = new TLSSocket(below as Socket, {
       isServer: true,
       secureContext: this.#context,
       requestCert: true,
@@ -108,22 +130,22 @@ export class Gate {
         return chosen?.alpn;
       },
     });
+    if (below instanceof RecordTap) trackEnd(socket, below);
     const secret = new RefusalSecret(socket, "server");
-    // An absolute timer: the one of TLSSocket restarts with every byte that drips in.
-    const timer = setTimeout(() => {
-      this.#options.onDropped?.("handshake-timeout");
-      socket.destroy();
-    }, this.#options.limits.handshakeSeconds * 1000);
     socket.on("error", (error) => {
-      if (settled) return;
+      if (o.settled()) return;
       this.#options.onDropped?.("tls-error");
       this.#options.log.debug({ address, error: error.message }, "handshake of a peer failed");
     });
-    socket.once("close", () => {
+    const gone = () => {
       secret.forget();
       settle(false);
-    });
+      socket.destroy();
+    };
+    socket.once("close", gone);
+    raw.once("close", gone); // below a tap the end of the connection does not show by itself
     socket.once("secure", () => {
+      raw.off("close", gone);
       const facts = this.#facts(socket, undefined);
       const verdict = this.#verdict(facts, { direction: "in", purpose, address, resumed: socket.isSessionReused() });
       if (!verdict.admit) {
@@ -137,7 +159,7 @@ export class Gate {
         door.request?.(socket, { certificate: verdict.approach.certificate, identity: verdict.identity, address });
         return;
       }
-      const connection = this.#admit(socket, verdict, purpose?.kind === "data", Promise.resolve());
+      const connection = this.#admit(socket, raw, verdict, purpose?.kind === "data", Promise.resolve());
       door.admitted(connection, purpose as Purpose);
     });
   }
@@ -231,7 +253,7 @@ export class Gate {
           resolve({ stream: socket });
           return;
         }
-        connection = this.#admit(socket, verdict, purpose.kind === "data", confirmed.promise);
+        connection = this.#admit(socket, raw, verdict, purpose.kind === "data", confirmed.promise);
         resolve({ connection, stream: socket });
       });
     });
@@ -292,6 +314,7 @@ export class Gate {
 
   #admit(
     socket: TLSSocket,
+    raw: Socket,
     verdict: Judged & { admit: true },
     data: boolean,
     confirmed: Promise<void>,
@@ -304,7 +327,7 @@ export class Gate {
       certificate: approach.certificate,
       identity: approach.expected?.identity ?? verdict.identity,
       address: approach.address,
-      localAddress: { host: socket.localAddress ?? "", port: socket.localPort ?? 0 },
+      localAddress: { host: raw.localAddress ?? "", port: raw.localPort ?? 0 },
       resumed: approach.resumed,
       admittedBy: verdict.by.rule,
       stream: socket,

@@ -6,7 +6,7 @@ import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerAddress } from "./connection.ts";
 import { openTcp } from "./dial.ts";
 import { listening } from "./peertls.ts";
-import { RecordTap } from "./record-tap.ts";
+import { endOf, RecordTap, trackEnd } from "./record-tap.ts";
 
 /** A connection of the owner's own program. Never a peer: it proves itself by an app password, not by the gate. */
 export type LocalSocket = Socket;
@@ -68,10 +68,11 @@ export function upgradeLocal(
   while (socket.read() !== null);
   const tap = options.trackEnd === true ? new RecordTap(socket) : undefined;
   const secured = new TLSSocket((tap ?? socket) as Socket, { isServer: true, secureContext: localContext(tls) });
-  if (tap !== undefined) TAPS.set(secured, tap);
+  if (tap !== undefined) trackEnd(secured, tap);
   return new Promise((resolve, reject) => {
     const fail = (cause?: Error) => {
       clearTimeout(timer);
+      socket.off("close", gone);
       secured.destroy();
       socket.destroy();
       reject(
@@ -81,11 +82,14 @@ export function upgradeLocal(
         }),
       );
     };
+    const gone = () => fail(); // below a tap the end of the connection does not show by itself
     const timer = setTimeout(fail, HANDSHAKE_MS);
+    socket.once("close", gone);
     secured.once("error", fail);
     secured.once("close", fail);
     secured.once("secure", () => {
       clearTimeout(timer);
+      socket.off("close", gone);
       secured.off("error", fail);
       secured.off("close", fail);
       secured.on("error", () => undefined);
@@ -94,12 +98,52 @@ export function upgradeLocal(
   });
 }
 
-/** Whether the stream of a socket upgraded with `trackEnd` ended by close_notify: a bare FIN may be an attacker's, or a killed program's. */
+/**
+ * Whether the stream of a socket upgraded with `trackEnd` ended by close_notify: a bare FIN may be an attacker's, or a
+ * killed program's. In clear a FIN is all there is.
+ */
 export function endedCleanly(socket: LocalSocket): boolean {
-  return TAPS.get(socket)?.endedCleanly ?? true;
+  return endOf(socket) !== "cut";
 }
 
-const TAPS = new WeakMap<Socket, RecordTap>();
+/** A port for one connection. */
+export interface OneShot {
+  readonly address: PeerAddress;
+  /** Rejects SuiteError cancelled on `close`. */
+  readonly connection: Promise<LocalSocket>;
+  /** Stops listening; a connection that came stays open. */
+  close(): void;
+}
+
+/**
+ * Opens a port of the system's choice for one connection (FTP data): it is closed as soon as that came. Whoever comes from
+ * another address than `from` is reset, and the port stays open.
+ * @throws SuiteError config-invalid when the address cannot be bound
+ */
+export async function listenOnce(o: { host: string; from: string }): Promise<OneShot> {
+  const { promise, resolve, reject } = Promise.withResolvers<LocalSocket>();
+  promise.catch(() => undefined);
+  const server = createServer({ noDelay: true, allowHalfOpen: false }, (raw) => {
+    raw.on("error", () => undefined);
+    if (!server.listening || raw.remoteAddress !== o.from) {
+      raw.resetAndDestroy();
+      return;
+    }
+    server.close();
+    resolve(raw);
+  });
+  await listening(server, { host: o.host, port: 0 });
+  const bound = server.address() as { address: string; port: number };
+  return {
+    address: { host: bound.address, port: bound.port },
+    connection: promise,
+    close() {
+      if (server.listening) server.close();
+      reject(new SuiteError("cancelled", "the data port was closed", { fault: "peer", temporary: true }));
+    },
+  };
+}
+
 const HANDSHAKE_MS = 10_000;
 
 function localContext(tls: LocalTls) {

@@ -8,6 +8,7 @@ import type { Denial, Door, Expected, Purpose } from "./door.ts";
 import { Gate, type GateOptions } from "./gate.ts";
 import { DEFAULT_LIMITS, type LimitOptions } from "./limits.ts";
 import type { TracedVerdict } from "./policy.ts";
+import { endOf } from "./record-tap.ts";
 import { handRequest, REQUEST_ALPN, type RequestSink, takeRequest } from "./request-intake.ts";
 import type { Route } from "./routes.ts";
 import { type SelfTest, selfTest } from "./selftest.ts";
@@ -148,6 +149,14 @@ export class PeerTls {
     return { connection: promise, cancel: end };
   }
 
+  /**
+   * Whether the peer ended its half of an accepted data channel by close_notify, asked after the stream's `end`: after a
+   * bare FIN or a reset something may be missing.
+   */
+  endedCleanly(data: PeerConnection): boolean {
+    return endOf(data.stream) === "close-notify";
+  }
+
   /** Asks a peer who refused us to be admitted. @throws as `dial`; refused-by-peer if it takes no requests */
   async sendRequest(
     expected: Expected,
@@ -213,6 +222,7 @@ export class PeerTls {
   }
 
   readonly #door: Door = {
+    awaitsData: () => (this.#data.size > 0 ? DATA_ALPN : undefined),
     choose: (offered, serverName) => {
       if (offered.includes(DATA_ALPN)) {
         const token = serverName?.endsWith(DATA_SUFFIX) ? serverName.slice(0, -DATA_SUFFIX.length) : undefined;

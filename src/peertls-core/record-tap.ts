@@ -4,13 +4,14 @@ import { Duplex } from "node:stream";
 const HEADER = 5;
 const ALERT = 21;
 const APPLICATION_DATA = 23;
-/** The smallest records that can hold an alert: TLS 1.3 content type byte and tag; TLS 1.2 nonce or tag and two bytes. */
+/** The size of a record that holds an alert in TLS 1.3: two bytes, content type byte, tag. */
 const TLS13_ALERT_BYTES = 19;
 
 /**
  * Sits below a TLSSocket and walks the record headers (RFC 8446 §5.1), because Node reports a bare FIN and a
  * close_notify alike as `end`. In TLS 1.3 a close_notify is a record of 19 bytes which gave no plaintext; in TLS 1.2
- * its type is told in clear.
+ * its type is told in clear. What came before a reset is passed on: a client that closes with our tickets unread resets
+ * behind its close_notify.
  */
 export class RecordTap extends Duplex {
   readonly #socket: Socket;
@@ -18,17 +19,17 @@ export class RecordTap extends Duplex {
   #have = 0;
   #left = 0;
   #last = { type: 0, length: 0, complete: false };
+  #over = false;
 
   constructor(socket: Socket) {
     super({ allowHalfOpen: true });
     this.#socket = socket;
     socket.on("data", (chunk: Buffer) => {
-      this.#walk(chunk);
-      if (!this.push(chunk)) socket.pause();
+      if (!this.#take(chunk)) socket.pause();
     });
-    socket.once("end", () => this.push(null));
-    socket.once("close", () => this.destroy());
-    socket.on("error", (error) => this.destroy(error));
+    socket.once("end", () => this.#finish());
+    socket.on("error", (error) => this.#finish(error));
+    socket.once("close", () => this.#finish(new Error("the connection was closed")));
     socket.resume();
   }
 
@@ -63,6 +64,20 @@ export class RecordTap extends Duplex {
     done(error);
   }
 
+  #take(chunk: Buffer): boolean {
+    this.#walk(chunk);
+    return this.push(chunk);
+  }
+
+  /** The end of what comes in. Destroying would lose what nobody has read yet: only a cut stream may be. */
+  #finish(error?: Error): void {
+    if (this.#over || this.destroyed) return;
+    this.#over = true;
+    for (let rest: Buffer | null = this.#socket.read(); rest !== null; rest = this.#socket.read()) this.#take(rest);
+    if (error === undefined || this.endedCleanly) this.push(null);
+    else this.destroy(error);
+  }
+
   #walk(chunk: Buffer): void {
     let at = 0;
     while (at < chunk.length) {
@@ -84,3 +99,17 @@ export class RecordTap extends Duplex {
     }
   }
 }
+
+/** How the incoming half of a secured stream ended, asked after its `end`; `untracked` if no tap lies below it. */
+export function endOf(secured: object): "close-notify" | "cut" | "untracked" {
+  const tap = TAPS.get(secured);
+  if (tap === undefined) return "untracked";
+  return tap.endedCleanly ? "close-notify" : "cut";
+}
+
+/** Notes that `tap` lies below `secured`. */
+export function trackEnd(secured: object, tap: RecordTap): void {
+  TAPS.set(secured, tap);
+}
+
+const TAPS = new WeakMap<object, RecordTap>();
