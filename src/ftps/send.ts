@@ -1,0 +1,134 @@
+import { Readable } from "node:stream";
+import type { Outgoing } from "../delivery/endpoint.ts";
+import type { PeerTls } from "../peertls-core/peertls.ts";
+import type { Fingerprint } from "../pki/certificate.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import type { PeerDevice, PeerRecord } from "../sixid/directory.ts";
+import { FtpClient } from "./client.ts";
+
+/** A control connection is kept for the next file. */
+const KEPT_MS = 60_000;
+
+/** Hands sealed files to peers' nodes, over control connections that stay open for a while. */
+export class FileSender {
+  readonly #peerTls: PeerTls;
+  readonly #kept = new Map<Fingerprint, { client: FtpClient; timer: NodeJS.Timeout }>();
+
+  constructor(peerTls: PeerTls) {
+    this.#peerTls = peerTls;
+  }
+
+  /**
+   * Uploads to the first device that takes it.
+   * @throws SuiteError as `PeerTls.dial`, and what the peer's reply means
+   */
+  async deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
+    let failure = new SuiteError("unreachable", "the record lists no device that can be dialled", {
+      fault: "peer",
+      temporary: true,
+    });
+    for (const device of to.devices) {
+      try {
+        return await this.#toDevice(device, item, to, signal);
+      } catch (error) {
+        failure = asSuiteError(error);
+        if (signal.aborted) break;
+      }
+    }
+    throw failure;
+  }
+
+  stop(): void {
+    for (const { client, timer } of this.#kept.values()) {
+      clearTimeout(timer);
+      client.close();
+    }
+    this.#kept.clear();
+  }
+
+  async #toDevice(device: PeerDevice, item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
+    const kept = this.#take(device.fingerprint);
+    if (kept !== undefined) {
+      try {
+        return await this.#upload(kept, item, signal);
+      } catch (error) {
+        // A connection that was kept may have died unseen: that says nothing about the peer.
+        if (asSuiteError(error).code !== "unreachable" || signal.aborted) throw error;
+      }
+    }
+    await this.#upload(await this.#dial(device, item, to, signal), item, signal);
+  }
+
+  async #dial(device: PeerDevice, item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<FtpClient> {
+    const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
+    const expected = { identity: to.identity, fingerprints: [device.fingerprint], intermediates: to.chain };
+    const client = new FtpClient(await this.#peerTls.dial(expected, "ftps", routes, signal), this.#peerTls);
+    try {
+      await client.login(item.envelope.from, signal);
+      return client;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  }
+
+  async #upload(client: FtpClient, item: Outgoing, signal: AbortSignal): Promise<void> {
+    try {
+      item.progress(0);
+      const done = await this.#again(client, item, signal);
+      if (!/^Opened [0-9a-f]{64,128}$/.test(done)) {
+        throw new SuiteError("unsupported", "the peer's node did not say that it opened the seal", { fault: "peer" });
+      }
+      this.#keep(client);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  }
+
+  /** A seal that is not accepted is sent once more: what was damaged on the way may come whole. */
+  async #again(client: FtpClient, item: Outgoing, signal: AbortSignal): Promise<string> {
+    const upload = () =>
+      client.upload(
+        `/inbox/${item.transfer}.p7m`,
+        item.size,
+        Readable.from(counted(item), { objectMode: false }),
+        signal,
+      );
+    try {
+      return await upload();
+    } catch (error) {
+      if (asSuiteError(error).code !== "seal-unreadable" || !client.alive) throw error;
+      return await upload();
+    }
+  }
+
+  #take(fingerprint: Fingerprint): FtpClient | undefined {
+    const kept = this.#kept.get(fingerprint);
+    if (kept === undefined) return undefined;
+    clearTimeout(kept.timer);
+    this.#kept.delete(fingerprint);
+    return kept.client.alive ? kept.client : undefined;
+  }
+
+  #keep(client: FtpClient): void {
+    const { fingerprint } = client.connection;
+    const other = this.#take(fingerprint);
+    other?.close();
+    const timer = setTimeout(() => {
+      this.#kept.delete(fingerprint);
+      client.close();
+    }, KEPT_MS);
+    timer.unref();
+    this.#kept.set(fingerprint, { client, timer });
+  }
+}
+
+async function* counted(item: Outgoing): AsyncGenerator<Uint8Array, void, undefined> {
+  let sent = 0;
+  for await (const chunk of item.open() as AsyncIterable<Buffer>) {
+    yield chunk;
+    sent += chunk.length;
+    item.progress(sent);
+  }
+}
