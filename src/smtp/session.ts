@@ -168,6 +168,10 @@ class Server extends SMTPServer {
     callback();
   }
 
+  override onClose(session: SMTPServerSession): void {
+    this.#of(session).gone.abort();
+  }
+
   override onAuth(...[auth, session, callback]: Parameters<SMTPServer["onAuth"]>): void {
     const { method, username = "", password, authzid } = auth;
     const known = (method === "PLAIN" || method === "LOGIN") && (!authzid || authzid === username);
@@ -215,6 +219,8 @@ class Server extends SMTPServer {
 
 class Connection extends SMTPConnection {
   readonly handlers: SmtpHandlers;
+  /** Aborted when the connection has ended. */
+  readonly gone = new AbortController();
   readonly #o: SmtpServiceOptions;
   /** The reply that comes is a recipient's: a hundred of them are no flood. */
   judgesRecipient = false;
@@ -280,15 +286,13 @@ class Connection extends SMTPConnection {
 
   /** Takes one DATA: answers behind its end, unless it is too large or too slow, which ends the connection. */
   async receive(stream: SMTPServerDataStream, callback: (error: Error | null, text?: string) => void): Promise<void> {
-    const gone = new AbortController();
-    this._socket.once("close", () => gone.abort());
     const incoming = new Incoming(stream, this.#o.limits);
     const done = Promise.withResolvers<void>();
     this.#receiving = done.promise;
     let text = "";
     let refused: { thrown: unknown } | undefined;
     try {
-      text = await this.handlers.data(this.#transaction(), incoming.bytes(), gone.signal);
+      text = await this.handlers.data(this.#transaction(), incoming.bytes(), this.gone.signal);
     } catch (thrown) {
       refused = { thrown };
     }

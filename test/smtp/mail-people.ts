@@ -56,12 +56,13 @@ export interface MailNode extends AsyncDisposable {
 
 /** A certificate for the local listeners; `ca` is what a program has to trust. */
 export function localTls(): LocalTls & { ca: string } {
-  const server = domain.domainServer({ name: "localhost" });
+  const local = makeTestDomain({ domain: "localhost" });
+  const server = local.domainServer();
   const certificatePem = [server.certificate, ...server.chain].map(({ der }) => derToPem(der, "CERTIFICATE")).join("");
   return {
     certificatePem,
     keyPem: server.privateKey.export({ type: "pkcs8", format: "pem" }) as string,
-    ca: derToPem(domain.root.certificate.der, "CERTIFICATE"),
+    ca: derToPem(local.root.certificate.der, "CERTIFICATE"),
   };
 }
 
