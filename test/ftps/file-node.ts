@@ -12,13 +12,15 @@ import { FtpsEndpoint } from "../../src/ftps/endpoint.ts";
 import type { LocalTls } from "../../src/peertls-core/loopback.ts";
 import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
-import { peerCertificate } from "../../src/pki/certificate.ts";
+import { parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
 import { type Identity, identityLocal, parseIdentity } from "../../src/pki/identity.ts";
+import type { Issuer } from "../../src/pki/issue.ts";
 import { silentLog } from "../../src/pki/log.ts";
 import { derToPem } from "../../src/pki/pem.ts";
+import { issueLocalServer, issueRoot } from "../../src/pki/profile.ts";
 import { SuiteError } from "../../src/pki/suite-error.ts";
 import type { Directory, PeerRecord } from "../../src/sixid/directory.ts";
-import { makeTestDomain, type TestPerson } from "../support/pki.ts";
+import { makeEcKey, makeTestDomain, spkiOf, type TestPerson } from "../support/pki.ts";
 
 /** One domain with its people, and a directory of those whose nodes run. */
 export class FileWorld implements Pick<Directory, "lookup"> {
@@ -55,13 +57,33 @@ export class FileWorld implements Pick<Directory, "lookup"> {
     });
   }
 
+  /** As a node makes it: for localhost, by a CA of its own. */
   localTls(): LocalTls {
-    const server = this.domain.domainServer({ name: "localhost" });
+    const key = makeEcKey();
+    const { issuer, domain } = this.#local;
+    const der = issueLocalServer({ issuer, spki: spkiOf(key), now: domain.now, serial: randomBytes(16) });
     return {
-      certificatePem: [server.certificate, ...server.chain].map(({ der }) => derToPem(der, "CERTIFICATE")).join(""),
-      keyPem: server.privateKey.export({ type: "pkcs8", format: "pem" }) as string,
+      certificatePem: derToPem(der, "CERTIFICATE"),
+      keyPem: key.export({ type: "pkcs8", format: "pem" }) as string,
     };
   }
+
+  /** What the owner's programs are told to trust. */
+  get localCa(): string {
+    return derToPem(this.#local.issuer.certificate.der, "CERTIFICATE");
+  }
+
+  get #local() {
+    this.#localIssuer ??= makeLocalIssuer(this.domain.now);
+    return { issuer: this.#localIssuer, domain: this.domain };
+  }
+  #localIssuer: Issuer | undefined;
+}
+
+function makeLocalIssuer(now: Date): Issuer {
+  const privateKey = makeEcKey();
+  const der = issueRoot({ domain: "localhost", privateKey, now, serial: randomBytes(16) });
+  return { certificate: parseCertificate(der), privateKey };
 }
 
 export interface FileNode extends AsyncDisposable {
