@@ -7,6 +7,9 @@ const NONCE_SECONDS = 300;
 const WINDOW = 64;
 const MAX_NONCES = 1_000;
 
+/** Programs that give up at a challenge by an algorithm that they do not know, whatever stands beside it. */
+const MD5_ALONE = /^baresip v[0-2]\./;
+
 export type DigestResult = { ok: true; app: string } | { ok: false; stale: boolean };
 
 /** HTTP digest for SIP with SHA-256, and with MD5 for old programs (RFC 3261 §22, RFC 8760). */
@@ -24,12 +27,16 @@ export class Digest {
     this.#clock = clock;
   }
 
-  /** The challenges, strongest first. A nonce is good for 300 s and on its flow alone. */
-  challenge(flow: string, stale: boolean): SipHeader[] {
+  /**
+   * The challenges, strongest first (RFC 8760 §2.3). A nonce is good for 300 s and on its flow alone.
+   * @param program what the request's User-Agent says
+   */
+  challenge(flow: string, stale: boolean, program = ""): SipHeader[] {
     const issued = Math.floor(this.#clock().getTime() / 1000);
     // Every challenge has its own nonce: a program that starts counting anew must not meet its old count.
     const nonce = this.#nonce(flow, issued, this.#random(4).toString("hex"));
-    return ["SHA-256", "MD5"].map((algorithm) => ({
+    const algorithms = MD5_ALONE.test(program) ? ["MD5"] : ["SHA-256", "MD5"];
+    return algorithms.map((algorithm) => ({
       name: "www-authenticate",
       value: `Digest realm="${this.#access.realm}", qop="auth", nonce="${nonce}", algorithm=${algorithm}${stale ? ", stale=true" : ""}`,
     }));

@@ -1,4 +1,6 @@
 import { SuiteError } from "../pki/suite-error.ts";
+import { parseNameAddr, parseVia } from "./headers.ts";
+import { parseSipUri } from "./uri.ts";
 
 export interface SipHeader {
   /** Lower case, compact forms written out. */
@@ -28,7 +30,7 @@ export type SipMessage = SipRequest | SipResponse;
 export type Framed =
   | { kind: "message"; message: SipMessage }
   | { kind: "ping" }
-  /** `headers`: what could be read, to answer with. `fatal`: the stream's framing is lost. */
+  /** `headers`: what could be read, to answer with; none if there must be no answer. `fatal`: the stream's framing is lost. */
   | { kind: "refused"; status: number; reason: string; headers: readonly SipHeader[]; fatal: boolean };
 
 /** Limits; beyond them the status in brackets. */
@@ -67,6 +69,8 @@ export class StreamFramer {
   #dead = false;
   /** Where the search for the end of the header section goes on: never twice over the same bytes. */
   #searched = 0;
+  /** How many bytes the message takes whose header section is known: it is not read again for every piece of the body. */
+  #needed = 0;
 
   push(chunk: Buffer): Framed[] {
     if (this.#dead) return [];
@@ -83,9 +87,9 @@ export class StreamFramer {
     return framed;
   }
 
-  /** Whether a message has begun and is not complete. */
+  /** Whether a message has begun and is not complete. A line end alone is none: the answer to a ping is just that. */
   get midMessage(): boolean {
-    return this.#buffer.length > 0;
+    return this.#skip > 0 || (this.#buffer.length > 0 && this.#buffer[0] !== 0x0d);
   }
 
   #next(): Framed | undefined {
@@ -110,29 +114,34 @@ export class StreamFramer {
       if (this.#buffer.length < 2) return undefined;
       return refused(400, "Bad line end", [], true);
     }
+    if (this.#buffer.length < this.#needed) return undefined;
     const end = this.#buffer.indexOf(CRLF2, Math.max(0, this.#searched - 3));
     if (end < 0) {
       this.#searched = this.#buffer.length;
       if (this.#buffer.length <= MAX_HEADER_SECTION) return undefined;
-      return refused(513, "Message Too Large", headersOf(this.#buffer.subarray(0, MAX_HEADER_SECTION)), true);
+      return refused(513, "Message Too Large", answerable(this.#buffer.subarray(0, MAX_HEADER_SECTION)), true);
     }
     this.#searched = 0;
+    this.#needed = 0;
     if (end > MAX_HEADER_SECTION)
-      return refused(513, "Message Too Large", headersOf(this.#buffer.subarray(0, MAX_HEADER_SECTION)), true);
+      return refused(513, "Message Too Large", answerable(this.#buffer.subarray(0, MAX_HEADER_SECTION)), true);
     const head = this.#buffer.subarray(0, end);
+    if (head.toString("latin1").split("\r\n", MAX_HEADER_LINES + 1).length > MAX_HEADER_LINES)
+      return refused(513, "Message Too Large", answerable(head), true);
     const headers = headersOf(head);
     const lengths = headers.filter((header) => header.name === "content-length");
     const length =
       lengths.length === 1 && /^\d{1,10}$/.test(lengths[0]?.value ?? "") ? Number(lengths[0]?.value) : undefined;
-    if (length === undefined) return refused(400, "Content-Length needed", headers, true);
+    if (length === undefined) return refused(400, "Content-Length needed", answerable(head), true);
     if (length > MAX_BODY) {
-      if (length > MAX_SKIPPED_BODY) return refused(413, "Request Entity Too Large", headers, true);
+      if (length > MAX_SKIPPED_BODY) return refused(413, "Request Entity Too Large", answerable(head), true);
       this.#buffer = this.#buffer.subarray(end + 4);
       this.#skip = length;
-      return refused(413, "Request Entity Too Large", headers, false);
+      return refused(413, "Request Entity Too Large", answerable(head), false);
     }
     if (this.#buffer.length < end + 4 + length) {
-      this.#searched = Math.max(0, end - 3);
+      this.#searched = end;
+      this.#needed = end + 4 + length;
       return undefined;
     }
     const body = Buffer.from(this.#buffer.subarray(end + 4, end + 4 + length));
@@ -146,12 +155,12 @@ export class StreamFramer {
 export function parseDatagram(bytes: Buffer): Framed {
   if (bytes.length > 0 && bytes.every((byte) => byte === 0x0d || byte === 0x0a)) return { kind: "ping" };
   const end = bytes.indexOf(CRLF2);
-  if (end < 0) return refused(400, "No end of header", headersOf(bytes), false);
+  if (end < 0) return refused(400, "No end of header", answerable(bytes), false);
   const head = bytes.subarray(0, end);
   const rest = bytes.subarray(end + 4);
   const told = headersOf(head).find((header) => header.name === "content-length")?.value;
   if (told !== undefined && (!/^\d{1,10}$/.test(told) || Number(told) > rest.length))
-    return refused(400, "Bad Content-Length", headersOf(head), false);
+    return refused(400, "Bad Content-Length", answerable(head), false);
   return parseHead(head, Buffer.from(told === undefined ? rest : rest.subarray(0, Number(told))));
 }
 
@@ -186,7 +195,7 @@ export function splitList(text: string): string[] {
 
 function parseHead(head: Buffer, body: Buffer): Framed {
   const headers = headersOf(head);
-  const fail = (status: number, reason: string) => refused(status, reason, headers, false);
+  const fail = (status: number, reason: string) => refused(status, reason, answerable(head), false);
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(head);
@@ -196,7 +205,8 @@ function parseHead(head: Buffer, body: Buffer): Framed {
   const lines = text.split("\r\n");
   if (lines.length > MAX_HEADER_LINES) return fail(513, "Message Too Large");
   if (lines.some((line) => line.length > MAX_LINE)) return fail(400, "Line too long");
-  if (/[\0-\x08\x0b\x0c\x0e-\x1f\x7f\n\r]/.test(lines.join(""))) return fail(400, "Control character");
+  if (/[\0-\x08\x0b\x0c\x0e-\x1f\x7f\n\r]/.test(withoutQuotedPairs(lines.join(""))))
+    return fail(400, "Control character");
   const [start = "", ...fields] = lines;
   if (fields.some((line) => !/^[ \t]/.test(line) && !/^[A-Za-z0-9\-.!%*_+`'~]+[ \t]*:/.test(line)))
     return fail(400, "Bad header field");
@@ -214,7 +224,7 @@ function parseHead(head: Buffer, body: Buffer): Framed {
   const [, method = "", uri = "", version] = request;
   if (version !== "2.0") return fail(505, "Version Not Supported");
   if (uri.length > MAX_URI) return fail(414, "Request-URI Too Long");
-  const problem = missing(headers, method);
+  const problem = missing(headers, method) ?? malformed(headers, uri);
   if (problem !== undefined) return fail(400, problem);
   return { kind: "message", message: { kind: "request", method, uri, headers, body } };
 }
@@ -231,12 +241,35 @@ function missing(headers: readonly SipHeader[], method: string): string | undefi
   return undefined;
 }
 
+/** The fields that are looked at before anything else. An unknown scheme is well formed; who meets it decides. */
+function malformed(headers: readonly SipHeader[], uri: string): string | undefined {
+  const wellFormed = (parse: () => unknown): boolean => {
+    try {
+      parse();
+      return true;
+    } catch (error) {
+      return error instanceof SuiteError && error.code === "unsupported";
+    }
+  };
+  if (/[<>"\\^`{|}]/.test(uri) || !wellFormed(() => parseSipUri(uri))) return "Bad Request-URI";
+  if (/^sips?:/i.test(uri) && parseSipUri(uri).headers !== undefined) return "Headers in the Request-URI";
+  if (!wellFormed(() => parseVia(splitList(value(headers, "via") ?? "")[0] ?? ""))) return "Bad Via";
+  for (const name of ["from", "to"])
+    if (!wellFormed(() => parseNameAddr(value(headers, name) ?? ""))) return `Bad ${name}`;
+  return undefined;
+}
+
+/** Control characters may stand behind a backslash in a quoted string, and nowhere else (§25.1). */
+function withoutQuotedPairs(text: string): string {
+  return text.replace(/"(?:[^"\\]|\\.)*"/gs, (quoted) => quoted.replace(/\\./gs, ""));
+}
+
 /** Reads what can be read, so that even a bad request is answered with its own Via, From, To, Call-ID and CSeq. */
 function headersOf(head: Buffer): SipHeader[] {
   const headers: SipHeader[] = [];
   for (const line of head
     .toString("utf8")
-    .split("\r\n")
+    .split("\r\n", MAX_HEADER_LINES + 2)
     .slice(1, MAX_HEADER_LINES + 1)) {
     const last = headers.at(-1);
     if (/^[ \t]/.test(line)) {
@@ -249,6 +282,11 @@ function headersOf(head: Buffer): SipHeader[] {
     headers.push({ name: COMPACT[name] ?? name, value: line.slice(colon + 1).trim() });
   }
   return headers;
+}
+
+/** Neither a response nor an ACK is ever answered, however wrong it is. */
+function answerable(head: Buffer): SipHeader[] {
+  return /^(?:SIP\/|ACK )/i.test(head.toString("latin1", 0, 4)) ? [] : headersOf(head);
 }
 
 function refused(status: number, reason: string, headers: readonly SipHeader[], fatal: boolean): Framed {

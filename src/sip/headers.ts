@@ -35,10 +35,12 @@ export interface NameAddr {
 
 /** @throws SuiteError syntax, unsupported */
 export function parseNameAddr(text: string): NameAddr {
-  const angle = /^(?:"((?:[^"\\]|\\.)*)"|([^<"]*?))[ \t]*<([^<>]*)>[ \t]*((?:;.*)?)$/.exec(text);
+  const angle = /^(?:"((?:[^"\\]|\\.)*)"[ \t]*|([^<"]*))<([^<>]*)>[ \t]*((?:;.*)?)$/s.exec(text);
   if (angle !== null) {
-    const [, quoted, token, uriText = "", rest = ""] = angle;
-    const display = quoted === undefined ? (token ?? "").trim() : quoted.replace(/\\(.)/g, "$1");
+    const [, quoted, tokens = "", uriText = "", rest = ""] = angle;
+    // Unquoted, a name is made of tokens; what programs write beyond ASCII is let pass.
+    if (/[^A-Za-z0-9\-.!%*_+`'~ \t\u0080-\u{10ffff}]/u.test(tokens)) throw bad("display name");
+    const display = quoted === undefined ? tokens.trim() : quoted.replace(/\\(.)/gs, "$1");
     return { display, uri: parseSipUri(uriText), uriText, parameters: parameters(rest) };
   }
   // Without angle brackets the parameters belong to the header field, not to the URI.
@@ -57,19 +59,27 @@ export function parseAuthParameters(text: string): { scheme: string; parameters:
   const match = /^([A-Za-z0-9-]+)[ \t]+(.*)$/s.exec(text);
   if (match === null) throw bad("credentials");
   const map = new Map<string, string>();
-  for (const pair of (match[2] ?? "").matchAll(/([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g)) {
+  for (const pair of (match[2] ?? "").matchAll(
+    /(?<![A-Za-z0-9_-])([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g,
+  )) {
     map.set((pair[1] ?? "").toLowerCase(), pair[2] === undefined ? (pair[3] ?? "") : pair[2].replace(/\\(.)/g, "$1"));
   }
   return { scheme: (match[1] ?? "").toLowerCase(), parameters: map };
 }
 
+/** `;name` and `;name=value` to the end of the text, and nothing else. */
 function parameters(text: string): Map<string, string | undefined> {
   const map = new Map<string, string | undefined>();
-  for (const match of text.matchAll(/;[ \t]*([^;=\s]+)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"|[^;\s]*))?/g)) {
+  const one = /;[ \t]*([^\s;,="<>?]+)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"|[^\s;,"<>]*)[ \t]*)?/sy;
+  while (one.lastIndex < text.length) {
+    const match = one.exec(text);
+    if (match === null || map.size >= MAX_PARAMETERS) throw bad("parameters");
     map.set((match[1] ?? "").toLowerCase(), match[2]?.replace(/^"|"$/g, ""));
   }
   return map;
 }
+
+const MAX_PARAMETERS = 64;
 
 function bad(what: string): SuiteError {
   return new SuiteError("syntax", "a header field is malformed", { fault: "peer", details: { what } });

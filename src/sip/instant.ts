@@ -2,9 +2,9 @@ import type { Identity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { type Cpim, makeCpim, parseCpim } from "./cpim.ts";
 import { type SipRequest, value } from "./grammar.ts";
-import { personOf } from "./identity.ts";
+import { namedIn } from "./identity.ts";
 import { mediaType } from "./message.ts";
-import { parseSipUri, sipUriOf } from "./uri.ts";
+import { sipUriOf } from "./uri.ts";
 
 const TITLE_CHARACTERS = 80;
 
@@ -26,15 +26,12 @@ export function instantMessage(o: { from: Identity; to: Identity; text: string; 
 
 /** The text of a MESSAGE of the owner's program: plain, or wrapped in CPIM. @throws SuiteError unsupported (415), syntax */
 export function textOf(request: SipRequest): string {
-  const type = mediaType(request.headers);
-  if (type === "text/plain" || type === "") return utf8(request.body);
-  if (type === "message/cpim") {
+  unencoded(request);
+  if (mediaType(request.headers) === "message/cpim") {
     const cpim = parseCpim(request.body);
-    if (!/^text\/plain\b/i.test(cpim.contentType))
-      throw new SuiteError("unsupported", "only text is understood", { fault: "peer" });
-    return utf8(cpim.body);
+    return plainText(cpim.contentType, cpim.body);
   }
-  throw new SuiteError("unsupported", "only text is understood", { fault: "peer" });
+  return plainText(value(request.headers, "content-type") ?? "text/plain", request.body);
 }
 
 /**
@@ -47,20 +44,34 @@ export function arrivedMessage(
 ): { bytes: Buffer; messageId: string; title: string } {
   if (mediaType(request.headers) !== "message/cpim")
     throw new SuiteError("unsupported", "between nodes messages are CPIM", { fault: "peer" });
+  unencoded(request);
   const cpim = parseCpim(request.body);
-  if (personOf(parseSipUri(cpim.from)) !== from)
+  if (namedIn(`<${cpim.from}>`) !== from)
     throw new SuiteError("forbidden", "the message names another sender", { fault: "peer" });
   const fallback = `${value(request.headers, "call-id") ?? ""} ${value(request.headers, "cseq") ?? ""}`;
   return {
     bytes: request.body,
     messageId: cpim.messageId === "" ? fallback : cpim.messageId,
-    title: titleOf(utf8(cpim.body)),
+    title: titleOf(plainText(cpim.contentType, cpim.body)),
   };
 }
 
 /** The text of a stored message. @throws SuiteError syntax */
 export function storedText(bytes: Buffer): string {
   return utf8(parseCpim(bytes).body);
+}
+
+/** @throws SuiteError unsupported for another type or character set; syntax for bytes that are no UTF-8 */
+function plainText(contentType: string, body: Buffer): string {
+  const charset = /;[ \t]*charset[ \t]*=[ \t]*"?([^\s;"]*)/i.exec(contentType)?.[1] ?? "utf-8";
+  if (!/^text\/plain[ \t]*(?:;|$)/i.test(contentType) || !/^(?:utf-8|us-ascii)$/i.test(charset))
+    throw new SuiteError("unsupported", "only text in UTF-8 is understood", { fault: "peer" });
+  return utf8(body);
+}
+
+function unencoded(request: SipRequest): void {
+  if (!/^(?:identity)?$/i.test(value(request.headers, "content-encoding") ?? ""))
+    throw new SuiteError("unsupported", "content encodings are not understood", { fault: "peer" });
 }
 
 function titleOf(text: string): string {

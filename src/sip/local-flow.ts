@@ -1,5 +1,6 @@
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { LocalSocket, LocalUdp } from "../peertls-core/loopback.ts";
+import type { StreamFramer } from "./grammar.ts";
 
 /** The way to and from one of the owner's programs. */
 export interface LocalFlow {
@@ -41,4 +42,20 @@ export function udpFlow(udp: LocalUdp, remote: PeerAddress): LocalFlow {
 /** `host:port` as headers write it. */
 export function hostPort({ host, port }: PeerAddress): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+const MESSAGE_MS = 10_000;
+
+/**
+ * A message that has begun is complete in 10 s, however slowly its bytes come.
+ * @param running the timer that was set for it, if any
+ */
+export function messageTimer(
+  framer: StreamFramer,
+  running: NodeJS.Timeout | undefined,
+  late: () => void,
+): NodeJS.Timeout | undefined {
+  if (framer.midMessage) return running ?? setTimeout(late, MESSAGE_MS);
+  clearTimeout(running);
+  return undefined;
 }

@@ -12,15 +12,15 @@ import {
   type SipResponse,
   StreamFramer,
   value,
-  values,
 } from "./grammar.ts";
-import { localParties } from "./identity.ts";
+import { localParties, registeredParties } from "./identity.ts";
 import { textOf } from "./instant.ts";
-import { hostPort, type LocalFlow, streamFlow, udpFlow } from "./local-flow.ts";
+import { hostPort, type LocalFlow, messageTimer, streamFlow, udpFlow } from "./local-flow.ts";
 import { responseTo, serialise, withReceived } from "./message.ts";
+import { precondition } from "./precondition.ts";
 import { type Binding, Registrar } from "./registrar.ts";
 import { statusOfThrown } from "./reply.ts";
-import { ClientTransactions, ServerTransactions, transactionKey } from "./transactions.ts";
+import { ClientTransactions, responseKey, ServerTransactions, transactionKey } from "./transactions.ts";
 import { sipUriOf } from "./uri.ts";
 
 const ALLOW: SipHeader = { name: "allow", value: "REGISTER, MESSAGE, OPTIONS" };
@@ -38,7 +38,6 @@ const KNOWN = new Set([
   "PRACK",
 ]);
 const AUTHENTICATE_MS = 30_000;
-const MESSAGE_MS = 10_000;
 const MAX_STREAMS = 64;
 
 export interface LocalSipOptions {
@@ -88,12 +87,13 @@ export class LocalSip {
       clearTimeout(partial);
     });
     socket.on("data", (chunk: Buffer) => {
-      for (const framed of framer.push(chunk)) {
+      const all = framer.push(chunk);
+      for (const framed of all) {
         this.#framed(framed, flow, session);
         if (framed.kind === "refused" && framed.fatal) socket.end();
       }
-      clearTimeout(partial);
-      if (framer.midMessage) partial = setTimeout(() => socket.destroy(), MESSAGE_MS);
+      if (all.length > 0) partial = void clearTimeout(partial);
+      partial = messageTimer(framer, partial, () => socket.destroy());
     });
   }
 
@@ -180,37 +180,37 @@ export class LocalSip {
   }
 
   #response(response: SipResponse): void {
-    if (values(response.headers, "via").length !== 1) return;
-    const method = value(response.headers, "cseq")?.split(/[ \t]+/)[1] ?? "";
-    try {
-      this.#client.receive(transactionKey(response, method), response);
-    } catch {
-      // a malformed Via: nobody waits for it
-    }
+    if (!this.#client.receive(responseKey(response), response))
+      this.#o.log.debug({ status: response.status }, "stray response of a local program dropped");
   }
 
   async #handle(request: SipRequest, flow: LocalFlow, session: { app: string | undefined }): Promise<SipResponse> {
     const answer = (status: number, reason: string, extra: readonly SipHeader[] = []) =>
       responseTo(request, status, reason, this.#tag(), extra);
     try {
-      if (request.method === "OPTIONS")
-        return answer(200, "OK", [ALLOW, { name: "accept", value: "text/plain, message/cpim" }]);
-      if (request.method !== "REGISTER" && request.method !== "MESSAGE") {
+      if (request.method !== "REGISTER" && request.method !== "MESSAGE" && request.method !== "OPTIONS") {
         const known = KNOWN.has(request.method);
         return answer(known ? 405 : 501, known ? "Method Not Allowed" : "Not Implemented", [ALLOW]);
       }
-      const required = value(request.headers, "require");
-      if (required !== undefined) return answer(420, "Bad Extension", [{ name: "unsupported", value: required }]);
-      const { to } = localParties(
-        request.method === "REGISTER" ? aboutOwner(request, this.#o.access.owner) : request,
-        this.#o.access.owner,
-      );
+      const unmet = precondition(request);
+      if (unmet !== undefined) return answer(unmet.status, unmet.reason, unmet.extra);
+      if (request.method === "OPTIONS")
+        return answer(200, "OK", [ALLOW, { name: "accept", value: "text/plain, message/cpim" }]);
+      const { to } =
+        request.method === "REGISTER"
+          ? registeredParties(request, this.#o.access.owner)
+          : localParties(request, this.#o.access.owner);
       // A stream stays authenticated until it is closed; every datagram has to prove itself.
       const proven: { ok: true; app: string } | { ok: false; stale: boolean } =
-        session.app === undefined || request.method === "REGISTER"
+        session.app === undefined || request.method === "REGISTER" || !this.#holds(session.app)
           ? this.#digest.check(request, flow.id)
           : { ok: true, app: session.app };
-      if (!proven.ok) return answer(401, "Unauthorized", this.#digest.challenge(flow.id, proven.stale));
+      if (!proven.ok)
+        return answer(
+          401,
+          "Unauthorized",
+          this.#digest.challenge(flow.id, proven.stale, value(request.headers, "user-agent")),
+        );
       if (flow.transport !== "UDP") session.app = proven.app;
       if (request.method === "REGISTER") return this.#register(request, flow, proven.app, answer);
       const outcome = await this.#o.submit(to, textOf(request));
@@ -246,12 +246,12 @@ export class LocalSip {
     }
   }
 
+  /** Whether an app password is still good: it may have been revoked while its stream stayed open. */
+  #holds(app: string): boolean {
+    return this.#o.access.ha1s("SHA-256").some(({ id }) => id === app);
+  }
+
   #tag(): string {
     return this.#o.random(8).toString("hex");
   }
-}
-
-/** A REGISTER's Request-URI names the domain; whom it is about stands in To (§10.2). */
-function aboutOwner(request: SipRequest, owner: Identity): SipRequest {
-  return { ...request, uri: sipUriOf(owner) };
 }

@@ -35,7 +35,7 @@ export function responseTo(
     if (header.name === "via" || header.name === "from" || header.name === "call-id" || header.name === "cseq")
       headers.push(header);
     if (header.name === "to")
-      headers.push(/;[ \t]*tag=/i.test(header.value) ? header : { name: "to", value: `${header.value};tag=${toTag}` });
+      headers.push(hasTag(header.value) ? header : { name: "to", value: `${header.value};tag=${toTag}` });
   }
   return { kind: "response", status, reason, headers: [...headers, ...extra], body: Buffer.alloc(0) };
 }
@@ -47,10 +47,18 @@ export function withReceived(request: SipRequest, from: { host: string; port: nu
     if (header.name !== "via" || done) return header;
     done = true;
     const [top = "", ...others] = splitList(header.value);
-    const noted = `${top.replace(/;[ \t]*rport(?=;|$)/i, `;rport=${from.port}`)};received=${from.host}`;
+    const told = top
+      .replace(/;[ \t]*received[ \t]*=[^;]*/gi, "")
+      .replace(/;[ \t]*rport[ \t]*(?:=[^;]*)?(?=;|$)/i, `;rport=${from.port}`);
+    const noted = `${told};received=${from.host}`;
     return { name: "via", value: [noted, ...others].join(", ") };
   });
   return { ...request, headers };
+}
+
+/** A tag of the header field; what stands in the display name or in the URI is none. */
+function hasTag(value: string): boolean {
+  return /;[ \t]*tag[ \t]*=/i.test(value.replace(/"(?:[^"\\]|\\.)*"|<[^>]*>/gs, ""));
 }
 
 export function mediaType(headers: readonly SipHeader[]): string {

@@ -1,21 +1,12 @@
 import type { PeerConnection } from "../peertls-core/connection.ts";
 import type { Log } from "../pki/log.ts";
-import {
-  type Framed,
-  type SipHeader,
-  type SipRequest,
-  type SipResponse,
-  StreamFramer,
-  value,
-  values,
-} from "./grammar.ts";
-import { hostPort } from "./local-flow.ts";
+import { type Framed, type SipHeader, type SipRequest, type SipResponse, StreamFramer, value } from "./grammar.ts";
+import { hostPort, messageTimer } from "./local-flow.ts";
 import { responseTo, serialise } from "./message.ts";
-import { ClientTransactions, transactionKey } from "./transactions.ts";
+import { ClientTransactions, responseKey, transactionKey } from "./transactions.ts";
 
 const PING = Buffer.from("\r\n\r\n");
 const PONG = Buffer.from("\r\n");
-const MESSAGE_MS = 10_000;
 
 /** One admitted connection that speaks SIP, whoever dialled it: requests and responses in both directions. */
 export class PeerFlow {
@@ -77,10 +68,10 @@ export class PeerFlow {
   }
 
   #take(chunk: Buffer): void {
-    for (const framed of this.#framer.push(chunk)) this.#framed(framed);
-    clearTimeout(this.#partial);
-    // Slow loris: a message that has begun is complete in 10 s, or the stream is closed.
-    if (this.#framer.midMessage) this.#partial = setTimeout(() => this.connection.destroy(), MESSAGE_MS);
+    const all = this.#framer.push(chunk);
+    for (const framed of all) this.#framed(framed);
+    if (all.length > 0) this.#partial = void clearTimeout(this.#partial);
+    this.#partial = messageTimer(this.#framer, this.#partial, () => this.connection.destroy());
   }
 
   #framed(framed: Framed): void {
@@ -93,13 +84,7 @@ export class PeerFlow {
       if (value(framed.headers, "via") !== undefined) this.respond(framed, framed.status, framed.reason, "refused");
       if (framed.fatal) this.connection.stream.end();
     } else if (framed.message.kind === "request") this.#onRequest(framed.message, this);
-    else {
-      const response = framed.message;
-      if (values(response.headers, "via").length !== 1) return; // a response is ours if it has one Via: ours (§8.1.3.3)
-      const method = value(response.headers, "cseq")?.split(/[ \t]+/)[1] ?? "";
-      if (!this.#transactions.receive(transactionKey(response, method), response)) {
-        this.#log.debug({ conn: this.connection.id, status: response.status }, "stray response dropped");
-      }
-    }
+    else if (!this.#transactions.receive(responseKey(framed.message), framed.message))
+      this.#log.debug({ conn: this.connection.id, status: framed.message.status }, "stray response dropped");
   }
 }

@@ -1,6 +1,6 @@
 import { SuiteError } from "../pki/suite-error.ts";
 import { type SipRequest, value, values } from "./grammar.ts";
-import { parseNameAddr } from "./headers.ts";
+import { type NameAddr, parseNameAddr } from "./headers.ts";
 import type { LocalFlow } from "./local-flow.ts";
 import { parseSipUri } from "./uri.ts";
 
@@ -55,7 +55,7 @@ export class Registrar {
       for (const [key, binding] of this.#bindings) changes.set(key, this.#inOrder(binding, callId, cseq, undefined));
     } else {
       for (const text of contacts) {
-        const contact = parseNameAddr(text);
+        const contact = contactOf(text);
         const key = keyOf(contact.uriText);
         const seconds = lifetime(contact.parameters.get("expires") ?? header);
         const known = this.#bindings.get(key);
@@ -84,6 +84,16 @@ export class Registrar {
     if (known.callId === callId && cseq <= known.cseq)
       throw new SuiteError("conflict", "an older request", { fault: "peer" });
     return next;
+  }
+}
+
+/** @throws SuiteError syntax, also for another scheme: a program that is no SIP program cannot be reached */
+function contactOf(text: string): NameAddr {
+  try {
+    return parseNameAddr(text);
+  } catch (cause) {
+    if (!(cause instanceof SuiteError) || cause.code !== "unsupported") throw cause;
+    throw new SuiteError("syntax", "a Contact is no SIP URI", { fault: "peer", cause });
   }
 }
 

@@ -6,6 +6,7 @@ import type { SipRequest } from "./grammar.ts";
 import { peerParties } from "./identity.ts";
 import { arrivedMessage } from "./instant.ts";
 import type { PeerFlow } from "./peer-flow.ts";
+import { precondition } from "./precondition.ts";
 import { statusOfThrown } from "./reply.ts";
 
 const ALLOW = { name: "allow", value: "MESSAGE, OPTIONS" };
@@ -37,13 +38,15 @@ export interface PeerServerOptions {
 export async function servePeer(request: SipRequest, flow: PeerFlow, o: PeerServerOptions): Promise<void> {
   if (request.method === "ACK") return; // answers nothing
   try {
-    if (request.method === "OPTIONS") return flow.respond(request, 200, "OK", o.tag(), [ALLOW]);
-    if (request.method !== "MESSAGE") {
+    if (request.method !== "MESSAGE" && request.method !== "OPTIONS") {
       const known = KNOWN.has(request.method);
       return flow.respond(request, known ? 405 : 501, known ? "Method Not Allowed" : "Not Implemented", o.tag(), [
         ALLOW,
       ]);
     }
+    const unmet = precondition(request);
+    if (unmet !== undefined) return flow.respond(request, unmet.status, unmet.reason, o.tag(), unmet.extra);
+    if (request.method === "OPTIONS") return flow.respond(request, 200, "OK", o.tag(), [ALLOW]);
     const { certificate, fingerprint, identity } = flow.connection;
     const certified = certificate.identities.map((one) => one.identity);
     const { from } = peerParties(request, certified.includes(identity) ? certified : [identity], o.owner);

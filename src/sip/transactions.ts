@@ -1,5 +1,5 @@
-import type { SipRequest, SipResponse } from "./grammar.ts";
-import { values } from "./grammar.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { type SipRequest, type SipResponse, value, values } from "./grammar.ts";
 import { parseVia } from "./headers.ts";
 
 /** Timers of RFC 3261 §17 in milliseconds. */
@@ -9,10 +9,30 @@ const TIMER_F = 64 * T1;
 const TIMER_J = 64 * T1;
 const MAX_SERVER = 20_000;
 
-/** Branch, sent-by and method name a transaction (§17.1.3, §17.2.3). */
+/**
+ * Branch, sent-by and method name a transaction (§17.1.3, §17.2.3). Without the magic cookie it is an RFC 2543 program's,
+ * whose branches need not differ: then all that its repeats have in common.
+ * @throws SuiteError syntax for a malformed top Via, and for a branch that is the cookie alone
+ */
 export function transactionKey(message: SipRequest | SipResponse, method: string): string {
-  const via = parseVia(values(message.headers, "via")[0] ?? "");
-  return `${via.parameters.get("branch") ?? ""}|${via.host}:${via.port ?? ""}|${method}`;
+  const top = values(message.headers, "via")[0] ?? "";
+  const via = parseVia(top);
+  const branch = via.parameters.get("branch") ?? "";
+  if (/^z9hG4bK$/i.test(branch)) throw new SuiteError("syntax", "the branch names no transaction", { fault: "peer" });
+  if (/^z9hG4bK/i.test(branch)) return `${branch}|${via.host}:${via.port ?? ""}|${method}`;
+  const same = ["from", "to", "call-id", "cseq"].map((name) => value(message.headers, name) ?? "");
+  return [message.kind === "request" ? message.uri : "", top, ...same].join("\n");
+}
+
+/** The transaction of ours that a response answers; undefined unless its one Via is ours (§8.1.3.3) and well formed. */
+export function responseKey(response: SipResponse): string | undefined {
+  if (values(response.headers, "via").length !== 1) return undefined;
+  try {
+    return transactionKey(response, value(response.headers, "cseq")?.split(/[ \t]+/)[1] ?? "");
+  } catch (error) {
+    if (error instanceof SuiteError) return undefined;
+    throw error;
+  }
 }
 
 /** Requests that were taken, and what they were answered: a repeat gets the same answer, or waits for it. */
@@ -103,8 +123,8 @@ export class ClientTransactions {
   }
 
   /** @returns false for a response that nobody waits for: it is dropped (§18.1.2) */
-  receive(key: string, response: SipResponse): boolean {
-    const waiting = this.#waiting.get(key);
+  receive(key: string | undefined, response: SipResponse): boolean {
+    const waiting = key === undefined ? undefined : this.#waiting.get(key);
     waiting?.resolve(response);
     return waiting !== undefined;
   }

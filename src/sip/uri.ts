@@ -7,6 +7,8 @@ export interface SipUri {
   host: string;
   port?: number;
   parameters: ReadonlyMap<string, string>;
+  /** What stands behind `?`, as written: header fields for a request that would be made of the URI. Never used. */
+  headers?: string;
 }
 
 const MAX_URI = 4_096;
@@ -22,7 +24,10 @@ export function parseSipUri(text: string): SipUri {
     text.slice(scheme.length + 1),
   );
   if (match === null) throw bad("form");
-  const [, userinfo, host = "", port, parameters = ""] = match;
+  const [, userinfo, host = "", port, parameters = "", headers] = match;
+  if (port !== undefined && Number(port) > 65_535) throw bad("port");
+  if (headers !== undefined && !/^\?(?:[A-Za-z0-9\-_.!~*'()[\]/?:+$&=]|%[0-9A-Fa-f]{2})+$/.test(headers))
+    throw bad("headers");
   if (userinfo !== undefined && !/^(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/:]|%[0-9A-Fa-f]{2})+$/.test(userinfo))
     throw bad("user");
   const user = userinfo === undefined ? undefined : unescaped(userinfo.split(":")[0] ?? "");
@@ -32,6 +37,7 @@ export function parseSipUri(text: string): SipUri {
     parameters: parameterMap(parameters),
     ...(user === undefined ? {} : { user }),
     ...(port === undefined ? {} : { port: Number(port) }),
+    ...(headers === undefined ? {} : { headers: headers.slice(1) }),
   };
 }
 
@@ -50,8 +56,13 @@ export function sipUriOf(identity: string): string {
 function parameterMap(text: string): Map<string, string> {
   const map = new Map<string, string>();
   for (const part of text.split(";").slice(1)) {
+    if (
+      !/^(?:[A-Za-z0-9\-_.!~*'()[\]/:&+$]|%[0-9A-Fa-f]{2})+(?:=(?:[A-Za-z0-9\-_.!~*'()[\]/:&+$]|%[0-9A-Fa-f]{2})*)?$/.test(
+        part,
+      )
+    )
+      throw bad("parameter");
     const [name = "", value = ""] = part.split("=", 2);
-    if (name === "") throw bad("parameter");
     map.set(unescaped(name).toLowerCase(), unescaped(value));
   }
   return map;

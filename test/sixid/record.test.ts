@@ -312,6 +312,17 @@ describe("a request to be admitted", () => {
   test.each<[string, string, () => Promise<string>, Identity?]>([
     ["to somebody else", "addressee", () => request(), alice.identity],
     ["in another's name", "signer path", () => request(bob.auth)],
+    [
+      "whose signer is said to be another",
+      "signer",
+      async () => {
+        const told = {
+          ...(JSON.parse(payloadOf(await request())) as object),
+          signer: bob.auth.certificate.fingerprint,
+        };
+        return sign("sixid-request", told as Canonical, alice.auth, "x5c");
+      },
+    ],
     ["of a domain whose anchors are not accepted", "signer path", () => request(mallory.auth, mallory.identity)],
     ["that is really a record", "typ", async () => good],
   ])("%s is refused", async (_name, step, forged, to = bob.identity) => {
