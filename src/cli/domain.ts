@@ -1,14 +1,23 @@
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
-import { stringify } from "yaml";
-import { writeDurably } from "../irp/key-file.ts";
+import { globalAddresses } from "../node/addresses.ts";
 import { loadConfig } from "../node/config.ts";
 import { initDomain, invite } from "../node/domain.ts";
 import { makeHome } from "../node/home.ts";
-import { parseDomain } from "../pki/identity.ts";
+import { writeConfig } from "../node/new-config.ts";
+import { identityLocal, parseDomain } from "../pki/identity.ts";
 import { silentLog } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { homeOf } from "./home.ts";
+import { commandLine, quoted } from "./self.ts";
+import { domainStartCommand } from "./start.ts";
+
+/** Where others find a server that listens there: its address, or this machine's best one. */
+function reachOf(host: string): string {
+  if (host !== "::" && host !== "0.0.0.0") return host;
+  return globalAddresses()[0] ?? (host === "::" ? "::1" : "127.0.0.1");
+}
 
 const clock = () => new Date();
 
@@ -27,35 +36,41 @@ export function domainCommand(): Command {
       const wanted = parseDomain(name);
       makeHome(home);
       initDomain(home, wanted, clock());
-      writeDurably(
-        home.config,
-        stringify({ domain: { name: wanted, host: o.host, sixidPort: o.sixidPort, irpPort: o.irpPort } }),
-      );
+      writeConfig(home, { domain: { name: wanted, host: o.host, sixidPort: o.sixidPort, irpPort: o.irpPort } });
+      const self = commandLine(home);
       const ca = join(home.domain, "ca");
       process.stdout.write(
         `Made the CA and the directory of ${wanted} in ${home.directory}.\n` +
           `The root key is ${join(ca, "root.key")}, its passphrase ${join(ca, "passphrase")}: keep a copy of both elsewhere.\n` +
-          `Next: sixtalk --home ${home.directory} domain invite USER, then sixtalk --home ${home.directory} start\n`,
+          `Next:\n  ${self} domain start\n  ${self} domain invite alice\n`,
       );
     });
   domain
     .command("invite")
     .argument("<user>", "user name, or user@domain")
     .option("--name <full name>", "as others will see it")
-    .option("--reach <address>", "IP address under which the invited finds this server", "::1")
+    .option(
+      "--reach <address>",
+      "IP address under which the invited finds this server (default: this machine's global one)",
+    )
     .description("make an account and a one-time invitation, good for 7 days")
     .addHelpText("after", "\nExample:\n  sixtalk --home ./alpha domain invite alice --name 'Alice Example'")
-    .action(async (user: string, o: { name?: string; reach: string }, command: Command) => {
+    .action(async (user: string, o: { name?: string; reach?: string }, command: Command) => {
       const home = homeOf(command);
       const { domain: config } = loadConfig(home.config);
       if (config === undefined) throw new SuiteError("config-invalid", "this home has no domain", { fault: "local" });
       const made = await invite({ home, config, log: silentLog, clock }, user, o.name, {
-        host: o.reach,
+        host: o.reach ?? reachOf(config.host),
         port: config.irpPort,
       });
+      const { identity, link, expires } = made;
+      const own = `${commandLine(undefined)} --home ${quoted(join(homedir(), `.sixtalk-${identityLocal(identity)}`))}`;
       process.stdout.write(
-        `Invitation for ${made.identity}, until ${made.expires.toISOString()}:\n\n  sixtalk init '${made.link}'\n`,
+        `Invitation for ${identity}, good once, until ${expires.toISOString()}.\n` +
+          `On that person's machine:\n  sixtalk init '${link}'\n` +
+          `To try it on this one:\n  ${own} init '${link}'\n`,
       );
     });
+  domain.addCommand(domainStartCommand());
   return domain;
 }

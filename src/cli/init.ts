@@ -1,15 +1,15 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { Command } from "commander";
-import { stringify } from "yaml";
-import { writeDurably } from "../irp/key-file.ts";
+import { loadConfig } from "../node/config.ts";
 import { deviceLabel, enrol } from "../node/enrol.ts";
-import { makeHome } from "../node/home.ts";
+import { type Home, makeHome } from "../node/home.ts";
 import { parseInvitation } from "../node/invitation.ts";
-import { identityDomain, identityLocal } from "../pki/identity.ts";
+import { newPeerConfig, writeConfig } from "../node/new-config.ts";
+import { type Identity, identityLocal } from "../pki/identity.ts";
 import { silentLog } from "../pki/log.ts";
-import { derToPem } from "../pki/pem.ts";
+import { SuiteError } from "../pki/suite-error.ts";
 import { homeOf } from "./home.ts";
+import { commandLine } from "./self.ts";
 
 export function initCommand(): Command {
   return new Command("init")
@@ -22,22 +22,40 @@ export function initCommand(): Command {
       const home = homeOf(command);
       const invitation = parseInvitation(link);
       const name = o.name ?? identityLocal(invitation.identity);
+      refuseAnother(home, invitation.identity);
       makeHome(home);
       const { root } = await enrol(
         { home, invitation, name, label: deviceLabel(), clock: () => new Date(), log: silentLog },
         AbortSignal.timeout(60_000),
       );
-      const domain = identityDomain(invitation.identity);
-      const anchor = join("anchors", `${domain}.pem`);
-      writeDurably(join(home.directory, anchor), derToPem(root.der, "CERTIFICATE"), 0o644);
-      if (!existsSync(home.config)) {
+      if (!hasPeer(home)) {
         const { host, port } = invitation.irp;
-        const directory = { host, port: invitation.sixidPort, irpPort: port, anchor };
-        const announce = o.localOnly === true ? { announce: { allowNonGlobal: true } } : {};
-        writeDurably(home.config, stringify({ peer: { identity: invitation.identity, name, ...announce, directory } }));
+        const directory = { host, port: invitation.sixidPort, irpPort: port };
+        const { identity } = invitation;
+        const nonGlobal = o.localOnly === true || isLoopback(host);
+        writeConfig(home, { peer: await newPeerConfig(home, { identity, name, directory, root, nonGlobal }) });
       }
       process.stdout.write(
-        `You are ${invitation.identity}. Keys and state lie in ${home.directory}.\nNext: sixtalk --home ${home.directory} start\n`,
+        `You are ${invitation.identity}. Keys and state lie in ${home.directory}.\nNext: ${commandLine(home)} start\n`,
       );
     });
+}
+
+/** Enrolling again goes on with what is there; a home is one person's. @throws SuiteError conflict */
+function refuseAnother(home: Home, identity: Identity): void {
+  if (!hasPeer(home)) return;
+  const there = loadConfig(home.config).peer?.identity;
+  if (there !== identity)
+    throw new SuiteError("conflict", "this home is somebody else's; choose another with --home", {
+      fault: "local",
+      details: { home: home.directory, of: there ?? "" },
+    });
+}
+
+function hasPeer(home: Home): boolean {
+  return existsSync(home.config) && loadConfig(home.config).peer !== undefined;
+}
+
+function isLoopback(host: string): boolean {
+  return host === "::1" || host.startsWith("127.");
 }

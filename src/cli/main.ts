@@ -1,13 +1,15 @@
 import { Command } from "commander";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { configCommand } from "./config.ts";
+import { contentCommands } from "./content-commands.ts";
+import { demoCommand } from "./demo.ts";
 import { domainCommand } from "./domain.ts";
 import { initCommand } from "./init.ts";
 import { nodeCommands } from "./node-commands.ts";
 import { startCommand } from "./start.ts";
 
 const program = new Command("sixtalk")
-  .description("your own communication node: messages, straight from person to person")
+  .description("your own communication node: messages, mail and files, straight from person to person")
   .option("--home <directory>", "where configuration, keys and state lie (default: $SIXTALK_HOME or ~/.sixtalk)")
   .showHelpAfterError()
   .addHelpText(
@@ -15,7 +17,15 @@ const program = new Command("sixtalk")
     "\nExample:\n  sixtalk init 'sixtalk://[::1]:4604/alice@alpha.test?…'\n  sixtalk start\n  sixtalk send bob@beta.test 'Hello Bob'",
   );
 
-for (const command of [domainCommand(), initCommand(), startCommand(), configCommand(), ...nodeCommands()])
+for (const command of [
+  startCommand(),
+  initCommand(),
+  ...contentCommands(),
+  ...nodeCommands(),
+  domainCommand(),
+  configCommand(),
+  demoCommand(),
+])
   program.addCommand(command);
 
 try {

@@ -23,4 +23,13 @@ export function ownAddresses(config: PeerConfig, port: number, interfaces = netw
     .map((host, index) => ({ host, port, kind: "direct", priority: (index + 1) * 10 }));
 }
 
+/** This machine's global addresses, IPv6 first. */
+export function globalAddresses(interfaces = networkInterfaces()): string[] {
+  return Object.values(interfaces)
+    .flatMap((list) => list ?? [])
+    .map(({ address }) => address)
+    .filter((address) => isGlobal(address))
+    .sort((a, b) => Number(b.includes(":")) - Number(a.includes(":")));
+}
+
 const MAX_ADDRESSES = 16;

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { z } from "zod";
 import { type LocalSocket, listenUnix } from "../peertls-core/loopback.ts";
 import type { Log } from "../pki/log.ts";
@@ -10,7 +11,8 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
  */
 export interface Method<P = unknown> {
   params: z.ZodType<P>;
-  run(params: P, emit: (event: unknown) => void, signal: AbortSignal): Promise<unknown>;
+  /** @param emit resolves when the other side has room for more */
+  run(params: P, emit: (event: unknown) => Promise<void>, signal: AbortSignal): Promise<unknown>;
 }
 
 /** Binds the parameters' schema and the function that takes them. */
@@ -41,6 +43,10 @@ export function serveControl(
     const send = (value: unknown) => {
       if (!socket.destroyed) socket.write(`${JSON.stringify(value)}\n`);
     };
+    const emit = async (value: unknown) => {
+      send(value);
+      if (socket.writableNeedDrain) await once(socket, "drain", { signal: gone.signal }).catch(() => undefined);
+    };
     readLines(socket, MAX_LINE, (line) => {
       let id = 0;
       const fail = (error: SuiteError) =>
@@ -62,7 +68,7 @@ export function serveControl(
       }
       inFlight += 1;
       known
-        .run(params.data, (event) => send({ id, event }), gone.signal)
+        .run(params.data, (event) => emit({ id, event }), gone.signal)
         .then(
           (result) => send({ id, result: result ?? null }),
           (thrown: unknown) => {

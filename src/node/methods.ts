@@ -1,21 +1,25 @@
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
-import { parseCertificate } from "../pki/certificate.ts";
+import type { StoredEvent } from "../delivery/events.ts";
+import type { Store } from "../delivery/store.ts";
+import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { parseIdentity } from "../pki/identity.ts";
 import { pemToDer } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { storedText } from "../sip/instant.ts";
+import { contentMethods } from "./content-methods.ts";
 import { type Method, method } from "./control.ts";
 import type { PeerNode } from "./node.ts";
 
 const person = z.string().max(254);
 const nothing = z.strictObject({});
-const SEND_WAIT_MS = 5_000;
+const protocol = z.enum(["sip", "smtp", "ftps"]);
+const MAX_EVENTS = 500;
 
 /** What the command line may ask of a running node. */
 export function controlMethods(node: PeerNode): Readonly<Record<string, Method>> {
   const { state, store, outbox, access } = node;
   return {
+    ...contentMethods(node),
     status: method(nothing, async () => ({
       identity: node.identity,
       startedAt: node.startedAt,
@@ -31,17 +35,6 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
       waiting: (await outbox.receipts({ open: true })).length,
       requests: state.requests().filter((one) => one.state === "pending").length,
     })),
-    send: method(
-      z.strictObject({ to: person, text: z.string().min(1).max(32_768) }),
-      async ({ to, text }, _emit, signal) => {
-        const identity = parseIdentity(to);
-        await node.addContact(identity, to);
-        const item = await node.sip.send([identity], text);
-        await outbox.settled(item, AbortSignal.any([signal, AbortSignal.timeout(SEND_WAIT_MS)]));
-        const [receipt] = await outbox.receipts({ item });
-        return { item, status: receipt?.status };
-      },
-    ),
     lookup: method(z.strictObject({ identity: person }), async ({ identity }, _emit, signal) => {
       const record = await node.directory.lookup(parseIdentity(identity), { fresh: true }, signal);
       const { name, seq, trust, stale } = record;
@@ -61,31 +54,6 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
         encryption: record.encryption.map((one) => one.fingerprint),
       };
     }),
-    inbox: method(z.strictObject({ limit: z.number().int().min(1).max(1_000).default(50) }), async ({ limit }) => {
-      const items = await store.items({ box: "inbox", limit });
-      return items.map(({ id, kind, from, title, at, size, seenAt }) => ({
-        id,
-        kind,
-        from,
-        title,
-        at,
-        size,
-        seen: seenAt !== undefined,
-      }));
-    }),
-    read: method(z.strictObject({ id: z.string().min(1).max(26) }), async ({ id }) => {
-      const item = await store.item(id);
-      const bytes = await store.bytes(item.content);
-      await store.markSeen(item.id);
-      return {
-        id: item.id,
-        kind: item.kind,
-        from: item.from,
-        at: item.at,
-        text: item.kind === "message" ? storedText(bytes) : bytes.toString("utf8"),
-      };
-    }),
-    queue: method(nothing, async () => outbox.receipts({ open: true })),
     contacts: method(nothing, async () => state.contacts()),
     "contacts.add": method(
       z.strictObject({ identity: person, name: z.string().max(128) }),
@@ -93,6 +61,9 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
         added: await node.addContact(parseIdentity(identity), name),
       }),
     ),
+    "contacts.remove": method(z.strictObject({ identity: person }), async ({ identity }) => ({
+      removed: await node.removeContact(parseIdentity(identity)),
+    })),
     requests: method(nothing, async () => state.requests()),
     "requests.decide": method(
       z.strictObject({ from: person, decision: z.enum(["accept", "accept-organisation", "reject", "block"]) }),
@@ -105,12 +76,19 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
       addEntry(node, "block", identity),
     ),
     "trust.explain": method(
-      z.strictObject({ pem: z.string().max(262_144), protocol: z.enum(["sip", "smtp", "ftps"]) }),
-      async ({ pem, protocol }) => {
-        const [leaf, ...sent] = pemToDer(pem, "CERTIFICATE").map((der) => parseCertificate(der));
-        if (leaf === undefined) throw new SuiteError("syntax", "the file holds no certificate", { fault: "local" });
-        return node.peerTls.explain(leaf, sent, protocol);
+      z.union([
+        z.strictObject({ pem: z.string().max(262_144), protocol }),
+        z.strictObject({ identity: person, protocol: protocol.default("sip") }),
+      ]),
+      async (asked, _emit, signal) => {
+        const [leaf, sent] = await ("pem" in asked ? fromPem(asked.pem) : fromRecord(node, asked.identity, signal));
+        return node.peerTls.explain(leaf, sent, asked.protocol);
       },
+    ),
+    /** At most 500 of those behind `after`; if there are none yet, waits so long for the first. */
+    events: method(
+      z.strictObject({ after: z.number().int().min(0).default(0), waitSeconds: z.number().min(0).max(60).default(0) }),
+      async ({ after, waitSeconds }, _emit, signal) => eventsAfter(store, after, waitSeconds, signal),
     ),
     "app-passwords": method(nothing, async () =>
       access.list().map(({ id, label, createdAt }) => ({ id, label, createdAt })),
@@ -122,6 +100,41 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
       removed: access.remove(id),
     })),
   };
+}
+
+async function eventsAfter(
+  store: Store,
+  after: number,
+  waitSeconds: number,
+  signal: AbortSignal,
+): Promise<StoredEvent[]> {
+  const found: StoredEvent[] = [];
+  if (after >= store.events.last && waitSeconds === 0) return found;
+  const until = waitSeconds === 0 ? signal : AbortSignal.any([signal, AbortSignal.timeout(waitSeconds * 1000)]);
+  for await (const event of store.events.follow(after, until)) {
+    found.push(event);
+    if (event.seq >= store.events.last || found.length === MAX_EVENTS) break;
+  }
+  return found;
+}
+
+function fromPem(pem: string): [Certificate, readonly Certificate[]] {
+  const [leaf, ...sent] = pemToDer(pem, "CERTIFICATE").map((der) => parseCertificate(der));
+  if (leaf === undefined) throw new SuiteError("syntax", "the file holds no certificate", { fault: "local" });
+  return [leaf, sent];
+}
+
+/** The person's first device, as the directory has it. */
+async function fromRecord(
+  node: PeerNode,
+  identity: string,
+  signal: AbortSignal,
+): Promise<[Certificate, readonly Certificate[]]> {
+  const record = await node.directory.lookup(parseIdentity(identity), {}, signal);
+  const [device] = record.devices;
+  if (device === undefined)
+    throw new SuiteError("not-found", "the person's record has no device", { fault: "local", details: { identity } });
+  return [device.certificate.certificate, record.chain];
 }
 
 async function addEntry(

@@ -1,15 +1,17 @@
 import { randomBytes } from "node:crypto";
 import type { CutPoint } from "../delivery/cut-point.ts";
-import type { EndpointPort } from "../delivery/endpoint.ts";
+import type { Endpoint, EndpointPort } from "../delivery/endpoint.ts";
 import type { NodeEvent } from "../delivery/event-types.ts";
 import { type Inbox, makeInbox } from "../delivery/inbox.ts";
 import { makeOutbox, type Outbox } from "../delivery/outbox.ts";
 import { smimeOpener, smimeSealer } from "../delivery/sealing.ts";
 import { openStore, type Store } from "../delivery/store.ts";
 import { systemTime } from "../delivery/time.ts";
+import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { Denial } from "../peertls-core/door.ts";
 import { makePeerTls, type PeerTls } from "../peertls-core/peertls.ts";
+import type { TrustConfig } from "../peertls-core/policy-schema.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
 import { Trust } from "../peertls-core/trust.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
@@ -20,6 +22,7 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
 import { DirectoryClient } from "../sixid/client.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
+import { SmtpEndpoint } from "../smtp/endpoint.ts";
 import { ownAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
@@ -52,6 +55,8 @@ export class PeerNode {
   readonly directory: DirectoryClient;
   readonly requests: Requests;
   readonly sip: SipEndpoint;
+  readonly smtp: SmtpEndpoint;
+  readonly ftps: FtpsEndpoint;
   readonly startedAt: Date;
   readonly store: Store;
   readonly inbox: Inbox;
@@ -65,6 +70,7 @@ export class PeerNode {
   readonly #http: HttpsClient;
   readonly #stopping = new AbortController();
   readonly #files: KeyFiles;
+  #trustConfig: TrustConfig;
 
   static async start(o: NodeOptions): Promise<PeerNode> {
     const { config } = o;
@@ -122,6 +128,7 @@ export class PeerNode {
     this.config = config;
     this.identity = parseIdentity(config.identity);
     this.#files = files;
+    this.#trustConfig = o.config.trust;
     this.keys = keys;
     this.state = state;
     this.trust = trust;
@@ -180,21 +187,19 @@ export class PeerNode {
       log: o.log,
     });
     const tls = localTls(o.home, o.clock());
-    const { local } = config;
-    this.sip = new SipEndpoint({
-      owner: this.identity,
-      access: this.access,
-      random: randomBytes,
-      local: { host: local.host, sipPort: local.sipPort, sipsPort: local.sipsPort, tls },
-    });
+    const { host, sipPort, sipsPort, smtpsPort, submissionPort, ftpPort } = config.local;
+    const owned = { owner: this.identity, access: this.access, directory: this.directory, random: randomBytes };
+    this.sip = new SipEndpoint({ ...owned, local: { host, sipPort, sipsPort, tls } });
+    this.smtp = new SmtpEndpoint({ ...owned, name: config.name, local: { host, smtpsPort, submissionPort, tls } });
+    this.ftps = new FtpsEndpoint({ ...owned, local: { host, ftpPort, tls } });
   }
 
   readonly #ownAnchors: readonly Certificate[];
 
   /** Puts the present rules in force: the file's, the owner's, the directory's anchors. Open connections are judged again. */
   applyTrust(): void {
-    const { config } = this.#o;
-    this.trust.replace(trustRules(config.trust, this.state, readFileAnchors(config.trust), this.#domainAnchors()));
+    const rules = this.#trustConfig;
+    this.trust.replace(trustRules(rules, this.state, readFileAnchors(rules), this.#domainAnchors()));
   }
 
   /** A contact may come in and is written to without asking. @returns whether it is new */
@@ -207,7 +212,16 @@ export class PeerNode {
     return added;
   }
 
-  /** @param item bytes that `stream` yields are this node's owner's */
+  /** @returns whether it was one */
+  async removeContact(identity: Identity): Promise<boolean> {
+    const removed = this.state.removeContact(identity);
+    if (removed) {
+      this.applyTrust();
+      await this.store.appendEvent({ type: "contact.removed", identity });
+    }
+    return removed;
+  }
+
   noteDenial(denial: Denial): void {
     const { reason, alert, direction, address, certificate } = denial;
     const claims = certificate?.identities.map((one) => one.identity) ?? [];
@@ -223,13 +237,28 @@ export class PeerNode {
   }
 
   noteRecordEvent(event: RecordEvent): void {
-    this.#o.log.warn({ ...event }, "a person's record changed its keys");
-    this.#append({ type: "record.changed", identity: event.identity, change: event.type });
+    const { type, identity } = event;
+    if (type === "rejected") {
+      this.#o.log.warn({ ...event }, "what the directory told was refused");
+      this.#append({ type: "record.rejected", identity, code: event.code });
+    } else {
+      this.#o.log.warn({ ...event }, "a person's record changed its keys");
+      this.#append({ type: "record.changed", identity, change: type });
+    }
   }
 
   /** Where the path of a person's certificate may end, by his domain. */
   anchorsFor(domain: string): readonly TrustAnchor[] {
     return this.trust.policy.anchors.filter(({ domains }) => domains.some((one) => one === "any" || one === domain));
+  }
+
+  /** Puts another configuration's trust rules and the key files' certificates in force. @throws SuiteError config-invalid */
+  reload(config: Config): void {
+    readFileAnchors(config.trust); // fails before anything is changed
+    this.#trustConfig = config.trust;
+    this.reloadKeys();
+    this.applyTrust();
+    this.#o.log.info({}, "configuration and certificates read again");
   }
 
   /** Puts the key files' certificates in force: for new connections, seals and records. */
@@ -240,18 +269,19 @@ export class PeerNode {
   }
 
   /** The bound ports, as the ready line and the status tell them. */
-  get ports(): { peer: PeerAddress; sip: PeerAddress; sips: PeerAddress } {
+  get ports(): { peer: PeerAddress } & Record<"sip" | "sips" | "smtps" | "submission" | "ftp", PeerAddress> {
     const none = { host: "", port: 0 };
     return {
       peer: this.peerTls.address ?? none,
-      sip: this.sip.addresses?.sip ?? none,
-      sips: this.sip.addresses?.sips ?? none,
+      ...(this.smtp.addresses ?? { smtps: none, submission: none }),
+      ...(this.ftps.addresses ?? { ftp: none }),
+      ...(this.sip.addresses ?? { sip: none, sips: none }),
     };
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    await this.sip.stop();
+    for (const endpoint of this.#endpoints) await endpoint.stop();
     await this.outbox.stop();
     await this.peerTls.close();
     await this.store.close();
@@ -265,7 +295,7 @@ export class PeerNode {
       store,
       directory: this.directory,
       seal: smimeSealer({ signer: () => this.keys.auth, clock: this.#o.clock }),
-      endpointOf: (kind) => (kind === "message" ? this.sip : noEndpoint(kind)),
+      endpointOf: (kind) => ({ message: this.sip, mail: this.smtp, file: this.ftps })[kind],
       schedule: config.outbox.retrySeconds,
       lifetimeSeconds: config.outbox.lifetimeSeconds,
     });
@@ -278,7 +308,7 @@ export class PeerNode {
       clock: this.#o.clock,
       onPeer: (protocol, accept) => peerTls.onPeer(protocol, accept),
     };
-    await this.sip.start(port);
+    for (const endpoint of this.#endpoints) await endpoint.start(port);
     peerTls.onConnected((connection) => this.outbox.wake(connection.identity));
     store.events.onEvent((event) => {
       this.requests.noticed(event);
@@ -314,6 +344,10 @@ export class PeerNode {
       .catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "an event could not be kept"));
   }
 
+  get #endpoints(): readonly Endpoint[] {
+    return [this.sip, this.smtp, this.ftps];
+  }
+
   #domainAnchors() {
     const own = identityDomain(this.identity);
     return [
@@ -321,8 +355,4 @@ export class PeerNode {
       ...this.state.domainAnchors().map(({ domain, der }) => domainAnchor(domain, parseCertificate(der))),
     ];
   }
-}
-
-function noEndpoint(kind: string): never {
-  throw new SuiteError("unsupported", "this node takes and sends messages only", { fault: "local", details: { kind } });
 }
