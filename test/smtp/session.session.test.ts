@@ -150,7 +150,7 @@ describe("only CRLF.CRLF ends a mail", () => {
   const forms = ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r.\r\n", "\r\n.\r", "\n.\r", "\r.\n"];
   const splits = [
     ["whole", (text: string) => [text]],
-    ["byte by byte", (text: string) => [...text]],
+    ["byte by byte", (text: string) => Array.from(text)],
     [
       "cut inside the false end",
       (text: string) => [text.slice(0, text.indexOf(".") + 1), text.slice(text.indexOf(".") + 1)],
