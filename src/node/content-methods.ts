@@ -14,7 +14,8 @@ import { readableMail } from "./readable.ts";
 
 const person = z.string().max(254);
 const id = z.string().min(1).max(26);
-const OUTCOME_MS = 10_000;
+/** How long an answer waits for news of the first attempt. */
+const waitSeconds = z.number().min(0).max(60).default(10);
 const PROGRESS_MS = 250;
 /** Most of a mail that is shown as text; `read.bytes` has the rest. */
 const MAX_SHOWN = 1_048_576;
@@ -30,37 +31,43 @@ export function contentMethods(node: PeerNode): Readonly<Record<string, Method>>
     return identities;
   };
 
-  const outcome = async (item: ItemId, signal: AbortSignal) => {
-    await firstNews(node, item, AbortSignal.any([signal, AbortSignal.timeout(OUTCOME_MS)]));
+  const outcome = async (item: ItemId, seconds: number, signal: AbortSignal) => {
+    if (seconds > 0) await firstNews(node, item, AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)]));
     return { item, receipts: await outbox.receipts({ item }) };
   };
 
   return {
     send: method(
-      z.strictObject({ to: person, text: z.string().min(1).max(32_768) }),
-      async ({ to, text }, _emit, signal) => outcome(await node.sip.send(await recipients([to]), text), signal),
+      z.strictObject({ to: person, text: z.string().min(1).max(32_768), waitSeconds }),
+      async ({ to, text, waitSeconds }, _emit, signal) =>
+        outcome(await node.sip.send(await recipients([to]), text), waitSeconds, signal),
     ),
     mail: method(
       z.strictObject({
         to: z.array(person).min(1).max(100),
         subject: z.string().max(900),
         text: z.string().max(900_000),
+        waitSeconds,
       }),
-      async ({ to, subject, text }, _emit, signal) =>
-        outcome(await node.smtp.send({ to: await recipients(to), subject, text }), signal),
+      async ({ to, subject, text, waitSeconds }, _emit, signal) =>
+        outcome(await node.smtp.send({ to: await recipients(to), subject, text }), waitSeconds, signal),
     ),
-    file: method(z.strictObject({ to: person, path: z.string().min(1) }), async ({ to, path }, emit, signal) => {
-      const facts = await regularFile(path);
-      const item = await node.ftps.send({
-        to: await recipients([to]),
-        name: basename(path),
-        size: facts.size,
-        modified: facts.mtime,
-        source: createReadStream(path, { highWaterMark: 1_048_576, signal }),
-      });
-      await watched(node, item, emit, signal);
-      return { item, receipts: await outbox.receipts({ item }) };
-    }),
+    /** Emits `{sentBytes, totalBytes}`; without `watch` it answers when the file is durable here. */
+    file: method(
+      z.strictObject({ to: person, path: z.string().min(1), watch: z.boolean().default(true) }),
+      async ({ to, path, watch }, emit, signal) => {
+        const facts = await regularFile(path);
+        const item = await node.ftps.send({
+          to: await recipients([to]),
+          name: basename(path),
+          size: facts.size,
+          modified: facts.mtime,
+          source: createReadStream(path, { highWaterMark: 1_048_576, signal }),
+        });
+        if (watch) await watched(node, item, emit, signal);
+        return { item, receipts: await outbox.receipts({ item }) };
+      },
+    ),
     inbox: method(z.strictObject({ limit: z.number().int().min(1).max(1_000).default(50) }), async ({ limit }) => {
       const items = await store.items({ box: "inbox", limit });
       return items.map(({ id, kind, from, title, at, size, seenAt, protection }) => ({
