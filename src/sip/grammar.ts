@@ -69,12 +69,18 @@ export class StreamFramer {
   #dead = false;
   /** Where the search for the end of the header section goes on: never twice over the same bytes. */
   #searched = 0;
-  /** How many bytes the message takes whose header section is known: it is not read again for every piece of the body. */
+  /** How many bytes the message takes whose header section is known. Until they are there the pieces only gather: nothing is read again. */
   #needed = 0;
+  #pieces: Buffer[] = [];
+  #gathered = 0;
 
   push(chunk: Buffer): Framed[] {
     if (this.#dead) return [];
-    this.#buffer = this.#buffer.length === 0 ? chunk : Buffer.concat([this.#buffer, chunk]);
+    this.#pieces.push(chunk);
+    this.#gathered += chunk.length;
+    if (this.#buffer.length + this.#gathered < this.#needed) return [];
+    this.#buffer = Buffer.concat([this.#buffer, ...this.#pieces.splice(0)]);
+    this.#gathered = 0;
     const framed: Framed[] = [];
     for (let next = this.#next(); next !== undefined; next = this.#next()) {
       framed.push(next);
@@ -114,7 +120,6 @@ export class StreamFramer {
       if (this.#buffer.length < 2) return undefined;
       return refused(400, "Bad line end", [], true);
     }
-    if (this.#buffer.length < this.#needed) return undefined;
     const end = this.#buffer.indexOf(CRLF2, Math.max(0, this.#searched - 3));
     if (end < 0) {
       this.#searched = this.#buffer.length;

@@ -152,9 +152,9 @@ describe("a proof", () => {
     expect(digest.check(other, "f")).toEqual({ ok: false, stale: false });
   });
 
-  test("credentials of another realm beside ours do not hide ours", () => {
+  test("that was computed for auth but says otherwise is none", () => {
     const { digest, nonce } = party();
-    const mine = authorization({
+    const by = {
       user,
       realm,
       password: "p1",
@@ -162,9 +162,21 @@ describe("a proof", () => {
       uri: "sip:a.test",
       nc: 1,
       algorithm: "SHA-256",
-      nonce: nonce(),
-    });
-    const both = request({ method: "REGISTER", headers: { authorization: [mine.replace(realm, "b.test"), mine] } });
+    } as const;
+    for (const qop of ["auth-int", "x"]) {
+      const header = authorization({ ...by, nonce: nonce() }).replace("qop=auth", `qop=${qop}`);
+      expect(digest.check(request({ method: "REGISTER", headers: { authorization: header } }), "UDP ::1 1").ok).toBe(
+        false,
+      );
+    }
+  });
+
+  test("credentials of another realm beside ours do not hide ours", () => {
+    const { digest, nonce } = party();
+    const by = { user, password: "p1", method: "REGISTER", uri: "sip:a.test", nc: 1, algorithm: "SHA-256" } as const;
+    const one = nonce();
+    const headers = ["b.test", realm].map((of) => authorization({ ...by, realm: of, nonce: one }));
+    const both = request({ method: "REGISTER", headers: { authorization: headers } });
     expect(digest.check(both, "UDP ::1 1")).toMatchObject({ ok: true });
   });
 });

@@ -198,12 +198,15 @@ test("a body over 64 KiB is passed over, up to 1 MiB, and the next message is re
   expect(fed(largest, 4_096).map(kindOf)).toEqual(["message"]);
 });
 
-test("64 KiB of headers and 64 KiB of body, one octet at a time, do not read the headers again for each", () => {
+test("a body that comes octet by octet costs no more than its octets, however long the headers are", () => {
   const headers = Array.from({ length: 200 }, (_one, n) => `X-${n}: ${"y".repeat(250)}`);
+  const bytes = Buffer.concat([message([...headers, "Content-Length: 60000"]), Buffer.alloc(60_000)]);
+  const framer = new StreamFramer();
+  framer.push(bytes.subarray(0, -60_000));
   const start = performance.now();
-  const framed = fed(Buffer.concat([message([...headers, "Content-Length: 20000"]), Buffer.alloc(20_000)]), 1);
+  const framed = Array.from(bytes.subarray(-60_000), (octet) => framer.push(Buffer.of(octet))).flat();
   expect(framed.map(kindOf)).toEqual(["message"]);
-  expect(performance.now() - start).toBeLessThan(3_000);
+  expect(performance.now() - start).toBeLessThan(500);
 });
 
 describe("nothing is ever answered that must not be", () => {
