@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { loadConfig } from "../node/config.ts";
+import { configJsonSchema, loadConfig } from "../node/config.ts";
 import { homeOf } from "./home.ts";
 
 export function configCommand(): Command {
@@ -12,6 +12,13 @@ export function configCommand(): Command {
       const home = homeOf(command);
       loadConfig(home.config);
       process.stdout.write(`${home.config} is valid\n`);
+    });
+  config
+    .command("schema")
+    .description("print the JSON schema of sixtalk.yaml, for editors")
+    .addHelpText("after", "\nExample:\n  sixtalk config schema > sixtalk.schema.json")
+    .action(() => {
+      process.stdout.write(configJsonSchema());
     });
   return config;
 }

@@ -46,6 +46,13 @@ export class Announcer {
     this.#nudge.abort();
   }
 
+  /** A look-up found the directory away: it is asked until it answers, so that what waits for it goes on at once. */
+  missed(error: unknown): void {
+    if (this.#state !== "available") return;
+    this.#is("unavailable", error);
+    this.#nudge.abort();
+  }
+
   /** Runs until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {

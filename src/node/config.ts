@@ -95,6 +95,11 @@ export const configSchema = z
     message: "a peer or a domain part is needed",
   });
 
+/** The same as JSON schema, for editors: `config/sixtalk.schema.json`. */
+export function configJsonSchema(): string {
+  return `${JSON.stringify(z.toJSONSchema(configSchema, { io: "input" }), undefined, 2)}\n`;
+}
+
 export type Config = z.infer<typeof configSchema>;
 export type PeerConfig = NonNullable<Config["peer"]>;
 export type DomainConfig = NonNullable<Config["domain"]>;

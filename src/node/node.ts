@@ -21,6 +21,7 @@ import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
 import { DirectoryClient } from "../sixid/client.ts";
+import type { PeerRecord } from "../sixid/directory.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
 import { SmtpEndpoint } from "../smtp/endpoint.ts";
 import { ownAddresses } from "./addresses.ts";
@@ -293,7 +294,10 @@ export class PeerNode {
     const { peerTls, store, inbox, config } = this;
     this.outbox = await makeOutbox({
       store,
-      directory: this.directory,
+      directory: {
+        lookup: (identity, options, signal) => this.#lookup(identity, options, signal),
+        publishAddresses: (addresses, signal) => this.directory.publishAddresses(addresses, signal),
+      },
       seal: smimeSealer({ signer: () => this.keys.auth, clock: this.#o.clock }),
       endpointOf: (kind) => ({ message: this.sip, mail: this.smtp, file: this.ftps })[kind],
       schedule: config.outbox.retrySeconds,
@@ -336,6 +340,17 @@ export class PeerNode {
     if (state === "unavailable") this.#o.log.warn({ error: asSuiteError(error) }, "the directory is away");
     this.#append({ type: "directory.state", state });
     if (state === "available") this.outbox.directoryBack();
+  }
+
+  async #lookup(identity: Identity, options: { fresh?: boolean }, signal: AbortSignal): Promise<PeerRecord> {
+    try {
+      return await this.directory.lookup(identity, options, signal);
+    } catch (error) {
+      // With a status it was our own server that answered: another domain's is away, and asking ours again tells nothing.
+      const away = error instanceof SuiteError && error.code === "directory-unavailable";
+      if (away && error.details["status"] === undefined) this.announcer.missed(error);
+      throw error;
+    }
   }
 
   #append(event: NodeEvent): void {
