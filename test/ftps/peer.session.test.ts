@@ -1,12 +1,24 @@
 import { createHash, randomBytes } from "node:crypto";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { once } from "node:events";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parseDataToken } from "../../src/ftps/grammar.ts";
+import { alertNumber } from "../../src/peertls-core/peer-failure.ts";
+import { peerCertificate } from "../../src/pki/certificate.ts";
+import { fileHead } from "../../src/smime/file-name.ts";
+import { seal } from "../../src/smime/seal.ts";
 import { temporaryFolder } from "../support/openssl.ts";
+import type { TestCredentials, TestPerson } from "../support/pki.ts";
+import { bytesOf, flipped } from "../support/smime.ts";
 import { type FileNode, FileWorld, pieces, startFileNode } from "./file-node.ts";
+import { RawTls, Talk } from "./talk.ts";
 
 const folder = temporaryFolder();
 const world = new FileWorld();
 let alice: FileNode;
 let bob: FileNode;
+const carol = world.person("carol");
 
 beforeAll(async () => {
   alice = await startFileNode(world, world.person("alice"), folder.path);
@@ -28,4 +40,229 @@ test("a file of several megabytes arrives equal, sealed on the way, and the send
   const hash = createHash("sha256");
   if (stored !== undefined) for await (const chunk of bob.store.openItem(stored)) hash.update(chunk as Buffer);
   expect(hash.digest("hex")).toBe(createHash("sha256").update(bytes).digest("hex"));
+});
+
+test("files to one peer share a control connection", async () => {
+  const controls: string[] = [];
+  bob.core.onConnected((connection) => controls.push(connection.id));
+  for (const name of ["one", "two", "three"]) {
+    const item = await alice.ftps.send({ to: [bob.person.identity], name, source: pieces(randomBytes(100)) });
+    expect(await alice.outbox.settled(item, AbortSignal.timeout(10_000))).toBe("delivered");
+  }
+  expect(controls).toEqual([]);
+});
+
+test("a control connection that died while it was kept does not make the next file fail", async () => {
+  for (const connection of bob.core.connections) connection.destroy();
+  const item = await alice.ftps.send({ to: [bob.person.identity], name: "four", source: pieces(randomBytes(100)) });
+  expect(await alice.outbox.settled(item, AbortSignal.timeout(10_000))).toBe("delivered");
+  expect((await alice.outbox.receipts({ item }))[0]?.attempts).toBe(1);
+});
+
+/** Alice's node, spoken by hand. */
+async function control(): Promise<Talk> {
+  const whom = { identity: bob.person.identity, fingerprints: [bob.person.auth.certificate.fingerprint] };
+  const routes = [{ kind: "direct" as const, address: { host: "::1", port: bob.peerPort } }];
+  const connection = await alice.core.dial(whom, "ftps", routes, AbortSignal.timeout(5_000));
+  const talk = new Talk(connection.stream);
+  await talk.answer(220);
+  return talk;
+}
+
+async function loggedIn(): Promise<Talk> {
+  const talk = await control();
+  await talk.ask("USER alice@alpha.test", 232);
+  await talk.ask("TYPE I", 200);
+  return talk;
+}
+
+async function dataOf(talk: Talk, as: TestCredentials = alice.person.auth): Promise<RawTls> {
+  const { code, text } = await talk.ask("EPSV", 229);
+  return RawTls.peerData({ host: "::1", port: bob.peerPort }, parseDataToken(`${code} ${text}`), as);
+}
+
+/** A sealed file, as another tool could make it. */
+function sealed(body: Buffer, signer: TestPerson = alice.person, to: TestPerson = bob.person): Promise<Buffer> {
+  const messageId = `${randomBytes(8).toString("hex")}@alpha.test`;
+  const facts = { name: "by hand.txt", mediaType: "text/plain", from: signer.identity, to: [to.identity] };
+  const head = fileHead({ ...facts, date: new Date(), messageId });
+  const recipients = [peerCertificate(to.encryption.certificate)];
+  const how = { now: new Date(), recipients, profile: "peer" as const, shape: "opaque" as const, head };
+  return bytesOf(seal(pieces(body), { signer: signer.auth, ...how }));
+}
+
+const received = async () => (await bob.store.items({ box: "inbox", kind: "file", limit: 1_000 })).length;
+const unfinished = () => readdirSync(join(folder.path, "bob", "content", "tmp"));
+
+describe("an upload that a peer makes by hand", () => {
+  test("is answered with the digest that was signed, and listed to this peer as opened", async () => {
+    const talk = await loggedIn();
+    const data = await dataOf(talk);
+    const bytes = await sealed(Buffer.from("hello"));
+    await talk.ask("STOR /inbox/00ff.p7m", 150);
+    data.tls.end(bytes);
+    const { text } = await talk.answer(226);
+    expect(text).toMatch(/^Opened [0-9a-f]{64}$/);
+    const listed = await talk.ask("MLST /inbox/00ff.p7m", 250);
+    expect(listed.text).toContain(`size=${bytes.length};`);
+    expect(listed.text).toContain(`x.state=opened;x.digest=${text.slice("Opened ".length)};`);
+    talk.stream.destroy();
+  });
+
+  test("is refused with one text, at its end, whatever is wrong with the seal", async () => {
+    const before = await received();
+    const good = await sealed(randomBytes(200_000));
+    const wrong: [string, Buffer][] = [
+      ["a bit flipped in the content", flipped(good, 100_000)],
+      ["a bit flipped in the tag", flipped(good, good.length - 3)],
+      ["cut", good.subarray(0, 150_000)],
+      ["not sealed", Buffer.alloc(200_000, "plain text ")],
+      ["signed by another", await sealed(randomBytes(200_000), carol)],
+      ["sealed to another", await sealed(randomBytes(200_000), alice.person, carol)],
+    ];
+    const talk = await loggedIn();
+    for (const [what, bytes] of wrong) {
+      const data = await dataOf(talk);
+      await talk.ask("STOR /inbox/bad.p7m", 150);
+      await data.write(bytes.subarray(0, -1));
+      const early = talk.answer();
+      const order: string[] = [];
+      void early.then(() => order.push("reply"));
+      await new Promise((resolve) => setImmediate(resolve));
+      order.push("end");
+      data.tls.end(bytes.subarray(-1));
+      expect([what, await early]).toEqual([what, { code: 553, text: "Seal not accepted." }]);
+      expect([what, order[0]]).toEqual([what, "end"]);
+    }
+    expect(await received()).toBe(before);
+    expect(unfinished()).toEqual([]);
+    talk.stream.destroy();
+  });
+
+  test("that is cut by a FIN without close_notify, a reset or a killed node gets 426 and leaves nothing", async () => {
+    const before = await received();
+    const bytes = await sealed(randomBytes(300_000));
+    const talk = await loggedIn();
+    const cuts: [string, (data: RawTls) => void][] = [
+      ["fin behind the whole seal", (data) => data.cut()],
+      ["reset", (data) => data.reset()],
+    ];
+    for (const [what, cut] of cuts) {
+      const data = await dataOf(talk);
+      await talk.ask("STOR /inbox/cut.p7m", 150);
+      await data.write(bytes);
+      cut(data);
+      expect([what, (await talk.answer()).code]).toEqual([what, 426]);
+    }
+    const data = await dataOf(talk);
+    await talk.ask("STOR /inbox/cut.p7m", 150);
+    await data.write(bytes.subarray(0, 200_000));
+    data.reset();
+    talk.stream.destroy();
+    while (unfinished().length > 0) await new Promise((resolve) => setImmediate(resolve));
+    const again = await loggedIn();
+    await again.ask("NOOP", 200);
+    expect(await received()).toBe(before);
+    expect(unfinished()).toEqual([]);
+    again.stream.destroy();
+  });
+
+  test("is aborted within 100 ms, and the session goes on", async () => {
+    const talk = await loggedIn();
+    const data = await dataOf(talk);
+    await talk.ask("STOR /inbox/abort.p7m", 150);
+    await data.write((await sealed(randomBytes(300_000))).subarray(0, 200_000));
+    const status = await talk.ask("STAT", 211);
+    expect(status.text).toMatch(/STOR \/inbox\/abort\.p7m: \d+ bytes/);
+    const begun = performance.now();
+    await talk.ask("ABOR", 426);
+    await talk.answer(226);
+    expect(performance.now() - begun).toBeLessThan(100);
+    await talk.ask("NOOP", 200);
+    expect(unfinished()).toEqual([]);
+    talk.stream.destroy();
+  });
+});
+
+describe("the token of a data channel", () => {
+  test("admits no other key, and her session is unharmed by whoever tries", async () => {
+    const talk = await loggedIn();
+    const { code, text } = await talk.ask("EPSV", 229);
+    const token = parseDataToken(`${code} ${text}`);
+    const intruder = await RawTls.peerData({ host: "::1", port: bob.peerPort }, token, carol.auth);
+    const [error] = (await once(intruder.tls, "error")) as [Error];
+    expect(alertNumber(error)).toBe(49);
+    const data = await RawTls.peerData({ host: "::1", port: bob.peerPort }, token, alice.person.auth);
+    await talk.ask("STOR /inbox/token.p7m", 150);
+    data.tls.end(await sealed(Buffer.from("mine")));
+    await talk.answer(226);
+    talk.stream.destroy();
+  });
+
+  test("is void after the next EPSV, and after one use", async () => {
+    const talk = await loggedIn();
+    const first = await talk.ask("EPSV", 229);
+    const data = await dataOf(talk);
+    const attempt = RawTls.peerData(
+      { host: "::1", port: bob.peerPort },
+      parseDataToken(`229 ${first.text}`),
+      alice.person.auth,
+    );
+    await expect(attempt).rejects.toThrow(/no application protocol/i);
+    await talk.ask("STOR /inbox/used.p7m", 150);
+    data.tls.end(await sealed(Buffer.from("used")));
+    await talk.answer(226);
+    await talk.ask("STOR /inbox/used.p7m", 425);
+    talk.stream.destroy();
+  });
+
+  test("300 EPSV leave one token", async () => {
+    const talk = await loggedIn();
+    for (let time = 0; time < 300; time += 1) await talk.ask("EPSV", 229);
+    const data = await dataOf(talk);
+    await talk.ask("STOR /inbox/last.p7m", 150);
+    data.tls.end(await sealed(Buffer.from("last")));
+    await talk.answer(226);
+    talk.stream.destroy();
+  });
+});
+
+test.each([
+  ["PASV", 502],
+  ["PORT 127,0,0,1,4,1", 502],
+  ["EPRT |1|127.0.0.1|1025|", 502],
+  ["EPSV 1", 522],
+  ["EPSV 2", 229],
+  ["PROT C", 534],
+  ["PROT P", 200],
+  ["PROT S", 536],
+  ["CCC", 534],
+  ["AUTH TLS", 503],
+  ["RETR /inbox/x.p7m", 550],
+  ["DELE /inbox/x.p7m", 550],
+  ["STOR /x.p7m", 550],
+  ["STOR /inbox/x.txt", 553],
+  ["STOR /inbox/deep/x.p7m", 550],
+  ["STOR /inbox/x.p7m", 425],
+  ["REST 5\r\nSTOR /inbox/x.p7m", 350, 554],
+  ["TYPE A\r\nSTOR /inbox/x.p7m", 200, 504],
+  ["ALLO 99999999999999", 552],
+  ["CWD /shared", 550],
+  ["CWD /inbox", 250],
+  ["MKD /inbox/x", 550],
+  ["SITE CHMOD 777 x", 500],
+  ["PASS x", 230],
+] as [string, ...number[]][])("a peer that says %j gets %d", async (line, ...codes) => {
+  const talk = await loggedIn();
+  talk.say(line);
+  for (const code of codes) await talk.answer(code);
+  await talk.ask("QUIT", 221);
+});
+
+test("nobody but the certificate's person is let in, and the third other name ends the connection", async () => {
+  const talk = await control();
+  await talk.ask("LIST", 530);
+  expect((await talk.ask("CWD /inbox", 530)).text).toBe("Log in with USER and PASS first.");
+  for (const name of ["anonymous", "bob@alpha.test", "root"]) await talk.ask(`USER ${name}`, 530);
+  await talk.end();
 });
