@@ -10,7 +10,8 @@ import { openLog } from "../node/log.ts";
 import { controlMethods } from "../node/methods.ts";
 import { PeerNode } from "../node/node.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import { asSuiteError } from "../pki/suite-error.ts";
+import { dialUnix } from "../peertls-core/loopback.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { homeOf } from "./home.ts";
 import { commandLine } from "./self.ts";
 
@@ -69,8 +70,20 @@ function runCommand(name: string): Command {
   );
 }
 
+/** Two processes on one home would spoil it. @throws SuiteError conflict */
+async function refuseSecond(home: Home): Promise<void> {
+  const socket = await dialUnix(home.control, AbortSignal.timeout(2_000)).catch(() => undefined);
+  if (socket === undefined) return;
+  socket.destroy();
+  throw new SuiteError("conflict", "this home is running already", {
+    fault: "local",
+    details: { home: home.directory },
+  });
+}
+
 /** Runs until a signal ends it. SIGHUP reads configuration and keys again. */
 async function run(home: Home, config: Config, readyFd: number | undefined): Promise<void> {
+  await refuseSecond(home);
   const log = openLog(home.log, "sixtalk", config.log.level);
   const stops: (() => Promise<void>)[] = [];
   const ports: Record<string, PeerAddress> = {};

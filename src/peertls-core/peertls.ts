@@ -271,9 +271,13 @@ interface Announced {
 /** @throws SuiteError config-invalid when the address cannot be bound */
 export function listening(server: Server, at: PeerAddress): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once("error", (cause) =>
-      reject(new SuiteError("config-invalid", "cannot listen there", { fault: "local", cause, details: { ...at } })),
-    );
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const details = {
+        ...at,
+        why: cause.code === "EADDRINUSE" ? "another program uses this port" : (cause.code ?? ""),
+      };
+      reject(new SuiteError("config-invalid", "cannot listen there", { fault: "local", cause, details }));
+    });
     server.listen({ host: at.host, port: at.port }, () => {
       server.removeAllListeners("error");
       server.on("error", () => undefined); // EMFILE on accept: the connection is lost, the listener is not
