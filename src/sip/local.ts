@@ -211,7 +211,7 @@ export class LocalSip {
           "Unauthorized",
           this.#digest.challenge(flow.id, proven.stale, value(request.headers, "user-agent")),
         );
-      if (flow.transport !== "UDP") session.app = proven.app;
+      session.app = proven.app;
       if (request.method === "REGISTER") return this.#register(request, flow, proven.app, answer);
       const outcome = await this.#o.submit(to, textOf(request));
       return outcome === "delivered" ? answer(200, "OK") : answer(202, "Accepted");

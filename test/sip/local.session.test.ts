@@ -517,6 +517,11 @@ describe("over a stream", () => {
     using more = await node.phone("TCP");
     await more.closed;
     phones[0]?.[Symbol.dispose]();
+    await vi.waitFor(async () => {
+      using next = await node.phone("TCP");
+      const answered = next.ask(dialog(next).make("OPTIONS")).then(({ status }) => status);
+      expect(await Promise.race([answered, next.closed])).toBe(200);
+    }, 5_000);
     for (const phone of phones.slice(1)) phone[Symbol.dispose]();
   });
 });

@@ -50,6 +50,7 @@ export async function startPhone(transport: "UDP" | "TCP", at: { host: string; p
       raw.push(chunk);
       for (const one of framer.push(chunk)) take(one);
     });
+    tcp.setNoDelay(true);
     tcp.on("error", () => undefined);
     tcp.once("close", () => gone.resolve());
     await once(tcp, "connect");
