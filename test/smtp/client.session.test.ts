@@ -1,7 +1,15 @@
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Outgoing } from "../../src/delivery/endpoint.ts";
+import type { Envelope } from "../../src/delivery/envelope.ts";
+import { peerCertificate } from "../../src/pki/certificate.ts";
+import { SuiteError } from "../../src/pki/suite-error.ts";
+import { seal } from "../../src/smime/seal.ts";
+import { MailClient } from "../../src/smtp/client.ts";
 import { temporaryFolder } from "../support/openssl.ts";
-import { domain, type MailNode, mailNode, Records } from "./mail-people.ts";
+import { bytesOf, failureOf, Pieces } from "../support/smime.ts";
+import { domain, type MailNode, mailNode, never, Records } from "./mail-people.ts";
 
 const folder = temporaryFolder();
 const records = new Records();
@@ -27,6 +35,35 @@ async function send(text: string) {
   return alice.outbox.settled(item, AbortSignal.timeout(10_000));
 }
 
+/** Something to deliver that no outbox made. */
+function outgoing(bytes: Buffer, o: { size?: number; broken?: Error; endless?: () => void } = {}): Outgoing {
+  async function* source() {
+    yield bytes;
+    if (o.broken !== undefined) throw o.broken;
+    for (let n = 0; o.endless !== undefined; n++) {
+      yield Buffer.alloc(57_000);
+      if (n === 3) o.endless();
+      await new Promise(setImmediate);
+    }
+  }
+  const entity = { digest: "", size: bytes.length };
+  const envelope = {
+    kind: "mail",
+    from: alicePerson.identity,
+    entity,
+    outerHeader: MIME,
+  } as Envelope;
+  return {
+    envelope,
+    transfer: "00",
+    size: o.size ?? bytes.length,
+    open: () => Readable.from(source(), { objectMode: false }),
+    progress: () => undefined,
+  };
+}
+
+const MIME = "Subject: [...]\r\nContent-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: base64\r\n";
+
 const fromAlice = () => bob.peerTls.connections.filter((one) => one.direction === "in");
 
 test("a hundred mails go over one connection, and listeners do not pile up on it", async () => {
@@ -46,12 +83,73 @@ test("a hundred mails go over one connection, and listeners do not pile up on it
   expect(warnings).toEqual([]);
 });
 
-test("a kept connection that the peer has closed meanwhile is replaced within the same attempt", async () => {
+test("a kept connection that turns out to be broken is replaced within the same attempt", async () => {
   await send("before");
-  for (const connection of fromAlice()) connection.destroy();
-  const item = await alice.smtp.send({ to: [bobPerson.identity], subject: "after", text: "x" });
-  expect(await alice.outbox.settled(item, AbortSignal.timeout(10_000))).toBe("delivered");
-  expect(await alice.outbox.receipts({ item })).toMatchObject([{ attempts: 1 }]);
+  const [connection] = fromAlice();
+  connection?.stream.prependOnceListener("data", () => connection.destroy()); // when the next mail begins, unseen until then
+  const attempts = records.lookups;
+  expect(await send("after")).toBe("delivered");
+  expect(connection?.stream.destroyed).toBe(true);
+  expect(records.lookups).toBe(attempts + 1);
+});
+
+test("a kept connection that breaks behind the final dot is not replaced: the mail waits for the next attempt, and is stored once", async () => {
+  await send("before");
+  const [connection] = fromAlice();
+  const off = bob.store.onReceived("mail", () => connection?.destroy()); // stored, but never answered
+  const attempts = records.lookups;
+  expect(await send("unanswered")).toBe("delivered");
+  off();
+  expect(records.lookups).toBe(attempts + 2);
+  const items = await bob.store.items({ box: "inbox", kind: "mail" });
+  expect(items.filter(({ title }) => title === "unanswered")).toHaveLength(1);
+});
+
+test("a connection is closed when nothing was sent on it for a while", async () => {
+  const client = new MailClient({ peerTls: alice.peerTls, name: "alpha.test", idleMs: 50 });
+  const before = fromAlice().length;
+  const entity = Buffer.from(
+    "From: alice@alpha.test\r\nTo: bob@alpha.test\r\nContent-Type: text/plain; hp=cipher\r\n\r\nidle\r\n",
+  );
+  const der = await bytesOf(
+    seal(new Pieces(entity), {
+      signer: alicePerson.auth,
+      now: new Date(),
+      recipients: [peerCertificate(bobPerson.encryption.certificate)],
+      profile: "peer",
+      shape: "detached",
+    }),
+  );
+  await client.deliver(outgoing(der), await records.lookup(bobPerson.identity), never);
+  expect(fromAlice()).toHaveLength(before + 1);
+  await expect.poll(() => fromAlice().length).toBe(before);
+});
+
+test.each([
+  ["is too large for the peer", { size: 80_000_000 }, "limit-exceeded"],
+  [
+    "cannot be read here",
+    { broken: new SuiteError("store-failed", "gone", { fault: "local", temporary: true }) },
+    "store-failed",
+  ],
+  ["is not what the peer opens", {}, "seal-malformed"],
+] as const)("a mail that %j fails as what it is", async (_what, o, code) => {
+  const client = new MailClient({ peerTls: alice.peerTls, name: "alpha.test" });
+  const failure = await failureOf(
+    client.deliver(outgoing(Buffer.from("not CMS"), o), await records.lookup(bobPerson.identity), never),
+  );
+  expect(failure.code).toBe(code === "seal-malformed" ? "seal-unreadable" : code); // 554 5.6.0 says no more
+  client.stop();
+});
+
+test("an attempt that is given up ends at once, and its connection with it", async () => {
+  const client = new MailClient({ peerTls: alice.peerTls, name: "alpha.test" });
+  const stop = new AbortController();
+  const before = fromAlice().length;
+  const endless = outgoing(Buffer.alloc(0), { endless: () => stop.abort() });
+  const failure = await failureOf(client.deliver(endless, await records.lookup(bobPerson.identity), stop.signal));
+  expect(failure).toMatchObject({ code: "unreachable", temporary: true });
+  await expect.poll(() => fromAlice().length).toBe(before);
 });
 
 test("a mail of 3 MB arrives byte for byte, on a lane of its own", async () => {

@@ -31,8 +31,11 @@ export const domain = makeTestDomain({ domain: "alpha.test" });
 export class Records implements Directory {
   readonly records = new Map<Identity, () => PeerRecord>();
   failure: SuiteError | undefined;
+  /** One for each attempt of an outbox, and for each recipient that a program names. */
+  lookups = 0;
 
   async lookup(identity: Identity): Promise<PeerRecord> {
+    this.lookups += 1;
     if (this.failure !== undefined) throw this.failure;
     const record = this.records.get(identity);
     if (record === undefined) throw new SuiteError("unknown-recipient", "nobody of that name", { fault: "peer" });

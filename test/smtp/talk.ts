@@ -14,8 +14,9 @@ export class Talk {
     this.#listen();
   }
 
-  static async tcp(port: number, host = "127.0.0.1"): Promise<Talk> {
-    const socket = connectTcp({ port, host, noDelay: true });
+  /** @param o.allowHalfOpen goes on sending when the server has ended its side */
+  static async tcp(port: number, o: { allowHalfOpen?: boolean } = {}): Promise<Talk> {
+    const socket = connectTcp({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: o.allowHalfOpen ?? false });
     const talk = new Talk(socket);
     await once(socket, "connect");
     return talk;
