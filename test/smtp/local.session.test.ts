@@ -223,6 +223,7 @@ describe("a submitted mail", () => {
     expect(stored.title).toBe("Café");
     expect(text).toContain("bare\r\nLF, ..dots\r\n.x\r\n");
     expect(text).not.toMatch(/[^\r]\n/);
+    expect((await alice.store.bytes(item.content)).toString()).not.toMatch(/[^\r]\n/);
     expect(text).not.toContain("carol");
     expect(text).toMatch(/\r\nDate: \w{3}, /);
     expect(text).toMatch(/\r\nMessage-ID:\s+<[0-9a-f]{32}@alpha\.test>/);
@@ -238,6 +239,7 @@ describe("a submitted mail", () => {
     expect(his.text).not.toContain("carol");
     const original = Buffer.concat(await bob.store.openOriginal(his.item).toArray()).toString();
     expect(original).not.toContain("carol");
+    expect(hers.text).toContain("psst");
     expect(hers.text).toContain(`\r\nBcc: ${carolId}\r\n`);
     expect(
       Buffer.concat(await carol.store.openOriginal(hers.item).toArray())
@@ -254,6 +256,12 @@ describe("a submitted mail", () => {
     expect((await newest(bob)).text).toContain(inner);
     const sealed = `From: ${aliceId}\r\nTo: ${bobId}\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n\r\nAAAA`;
     expect(await submit(talk, [bobId ?? ""], sealed)).toMatch(/^554 5\.7\.5 Already sealed/);
+  });
+
+  test("with a NUL is refused, and the session goes on", async () => {
+    const talk = await loggedIn();
+    expect(await submit(talk, [bobId ?? ""], `From: ${aliceId}\r\n\r\na\0b`)).toBe("554 5.5.2 Syntax error");
+    expect(await talk.say("NOOP")).toBe("250 2.0.0 OK");
   });
 
   test("with a header that cannot be read, or too long, is refused", async () => {

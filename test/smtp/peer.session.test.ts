@@ -119,9 +119,8 @@ describe("whoever does not speak for himself, or to the owner, is refused", () =
     expect(await hand(talk, await mailOf(await sealed({ for: carol })))).toBe(
       "554 5.7.5 Not sealed to a key of the recipient",
     );
-    expect(await hand(talk, `${OUTER}Content-Type: application/pkcs7-mime\r\n\r\nxx\r\n.\r\n`)).toMatch(
-      /^554 5\.6\.0 /,
-    );
+    const undeclared = (await mailOf(await sealed())).replace("Transfer-Encoding: base64", "Transfer-Encoding: 7bit");
+    expect(await hand(talk, undeclared)).toMatch(/^554 5\.6\.0 /);
     expect(await hand(talk, await mailOf(await sealed()))).toMatch(/^250 2\.6\.0 stored \w{26}$/);
   });
 

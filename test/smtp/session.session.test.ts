@@ -227,6 +227,14 @@ describe("limits", () => {
     expect(await (await Talk.tcp(port)).reply()).toMatch(/^220 /);
   });
 
+  test("a command line has the octets that are allowed, and no more", async () => {
+    const { port } = await start();
+    const talk = await Talk.tcp(port);
+    await talk.reply();
+    expect(await talk.say(`NOOP ${"x".repeat(2_043)}`)).toBe("250 2.0.0 OK");
+    expect(await talk.say(`NOOP ${"x".repeat(2_044)}`)).toMatch(/^421 /);
+  });
+
   test("a flood of commands without a mail is ended at the 51st", async () => {
     const { port } = await start();
     const talk = await Talk.tcp(port);
