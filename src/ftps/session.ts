@@ -73,7 +73,7 @@ export class Session {
   readonly #limits: SessionLimits;
   readonly #closed = new AbortController();
   readonly #end = Promise.withResolvers<void>();
-  readonly #queue: Command[] = [];
+  readonly #queue: (Command | "not-utf8")[] = [];
   #reader = new LineReader();
   #control: Duplex;
   #running = false;
@@ -283,7 +283,7 @@ export class Session {
       const line = this.#reader.next();
       if (line === undefined) break;
       if (line.kind === "too-long") return this.close(REPLIES.lineTooLong);
-      if (line.kind === "not-utf8") this.#queue.push({ verb: "" });
+      if (line.kind === "not-utf8") this.#queue.push("not-utf8");
       else {
         const command = parseCommand(line.text);
         if (this.#transfer !== undefined && commandOf(command.verb)?.atOnce === true) void this.#run(command);
@@ -308,8 +308,10 @@ export class Session {
     });
   }
 
-  async #run({ verb, argument }: Command): Promise<void> {
+  async #run(command: Command | "not-utf8"): Promise<void> {
     if (!this.state.secured && ++this.#clearCommands > MAX_CLEAR) return this.close(REPLIES.stopping);
+    if (command === "not-utf8") return this.reply(REPLIES.notUtf8);
+    const { verb, argument } = command;
     try {
       const answer = await this.#answer(verb, argument);
       if (answer !== undefined) this.reply(answer);
@@ -321,7 +323,6 @@ export class Session {
   }
 
   #answer(verb: string, argument: string | undefined): Promise<Reply | undefined> | Reply | undefined {
-    if (verb === "") return REPLIES.notUtf8;
     const command = commandOf(verb);
     if (command === undefined) {
       if (this.state.tree === undefined) return REPLIES.loginFirst;

@@ -1,0 +1,544 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { LoginGuard, serveLocal } from "../../src/ftps/local.ts";
+import type { Session, SessionLimits } from "../../src/ftps/session.ts";
+import { listenLocal } from "../../src/peertls-core/loopback.ts";
+import { silentLog } from "../../src/pki/log.ts";
+import { SuiteError } from "../../src/pki/suite-error.ts";
+import { within } from "../delivery/party.ts";
+import { temporaryFolder } from "../support/openssl.ts";
+import { bytesOf } from "../support/smime.ts";
+import { type FileNode, FileWorld, PASSWORD, pieces, startFileNode } from "./file-node.ts";
+import { RawTls, Talk } from "./talk.ts";
+
+const folder = temporaryFolder();
+const world = new FileWorld();
+let alice: FileNode;
+let bob: FileNode;
+
+beforeAll(async () => {
+  alice = await startFileNode(world, world.person("alice"), folder.path);
+  bob = await startFileNode(world, world.person("bob"), folder.path);
+});
+afterAll(async () => {
+  await alice[Symbol.asyncDispose]();
+  await bob[Symbol.asyncDispose]();
+  folder[Symbol.dispose]();
+});
+
+const owner = () => Talk.owner(alice.port, PASSWORD);
+const sent = async () => (await alice.store.items({ box: "sent", kind: "file", limit: 1_000 })).length;
+
+/** A listing, or a file, over a data connection of its own. */
+async function fetched(talk: Talk, command: string): Promise<string> {
+  const data = await talk.data();
+  await talk.ask(command, 150);
+  const bytes = await bytesOf(data.tls);
+  await talk.answer(226);
+  return bytes.toString();
+}
+
+async function put(talk: Talk, path: string, bytes: Buffer | string): Promise<void> {
+  const data = await talk.data();
+  await talk.ask(`STOR ${path}`, 150);
+  data.tls.end(bytes);
+  await talk.answer(226);
+}
+
+describe("before TLS", () => {
+  test("no name and no password is taken, and nothing else is done", async () => {
+    const talk = await Talk.local(alice.port);
+    expect((await talk.ask("USER alice", 530)).text).toMatch(/AUTH TLS/);
+    await talk.ask("PASS x", 503);
+    await talk.ask("PBSZ 0", 503);
+    await talk.ask("PROT P", 503);
+    await talk.ask("EPSV", 530);
+    await talk.ask("AUTH GSSAPI", 504);
+    expect((await talk.ask("FEAT", 211)).text).toMatch(/\r\n AUTH TLS;TLS-C\r\n/);
+    await talk.ask("SYST", 215);
+    await talk.ask("NOOP", 421); // the ninth command
+    await talk.end();
+  });
+
+  test("what is said in one segment with AUTH TLS is not run, and ends the connection", async () => {
+    for (const behind of ["NOOP\r\n", "N", "\r\n"]) {
+      const talk = await Talk.local(alice.port);
+      talk.stream.write(`AUTH TLS\r\n${behind}`);
+      expect(await talk.end()).toBe("");
+    }
+  });
+
+  test("what is said in clear behind 234 is not run either", async () => {
+    const talk = await Talk.local(alice.port);
+    await talk.ask("AUTH TLS", 234);
+    talk.say("NOOP");
+    expect(await talk.end()).not.toMatch(/200/);
+  });
+
+  test("a hello right behind 234 is never lost", async () => {
+    for (let time = 0; time < 50; time += 1) {
+      const talk = await Talk.local(alice.port);
+      await talk.secure();
+      await talk.ask("NOOP", 200);
+      talk.stream.destroy();
+    }
+  });
+});
+
+describe("login", () => {
+  test("a line in two segments is one command, also byte by byte", async () => {
+    const talk = await Talk.local(alice.port);
+    await talk.secure();
+    talk.stream.write("USER al");
+    await turn();
+    talk.stream.write("ice\r\n");
+    await talk.answer(331);
+    for (const character of `PASS ${PASSWORD}\r\n`) {
+      talk.stream.write(character);
+      await turn();
+    }
+    await talk.answer(230);
+    await talk.ask(`PASS ${PASSWORD}`, 503);
+    talk.stream.destroy();
+  });
+
+  test("the third wrong password ends the connection; after ten the right one is not taken either", async () => {
+    await using other = await startFileNode(world, world.person("dora"), folder.path);
+    for (let time = 0; time < 4; time += 1) {
+      const talk = await Talk.local(other.port);
+      await talk.secure();
+      await talk.ask("PASS x", 503);
+      for (let attempt = 0; attempt < 3; attempt += 1) {
+        await talk.ask("USER dora", 331);
+        expect((await talk.ask("PASS wrong", 530)).text).toBe("Authentication failed.");
+      }
+      await talk.end();
+    }
+    const talk = await Talk.local(other.port);
+    await talk.secure();
+    await talk.ask("USER dora", 331);
+    await talk.ask(`PASS ${PASSWORD}`, 530);
+    talk.stream.destroy();
+  });
+
+  test("USER again logs out", async () => {
+    const talk = await owner();
+    await talk.ask("USER alice", 331);
+    await talk.ask("PWD", 530);
+    talk.stream.destroy();
+  });
+});
+
+describe("the control connection", () => {
+  test("a line of 20 MB gets 500 and the end, and is never kept", async () => {
+    const talk = await owner();
+    const before = process.memoryUsage().arrayBuffers;
+    let most = 0;
+    const block = Buffer.alloc(65_536, "x");
+    for (let block20 = 0; block20 < 320 && !talk.stream.destroyed; block20 += 1) {
+      talk.stream.write(block);
+      await turn();
+      most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+    }
+    await talk.answer(500);
+    await talk.end();
+    expect(most).toBeLessThan(20_000_000);
+  });
+
+  test("thousands of commands in one segment are answered in order", async () => {
+    const talk = await owner();
+    talk.stream.write(Array.from({ length: 3_000 }, (_one, n) => `HELP X${n}\r\nPWD\r\n`).join(""));
+    for (let n = 0; n < 3_000; n += 1) {
+      await talk.answer(501);
+      await talk.answer(257);
+    }
+    talk.stream.destroy();
+  });
+
+  test.each([
+    ["", 500],
+    ["FOO", 500],
+    ["CWD /inbox/../../..", 250],
+    ["CWD //peers//./bob@alpha.test/", 250],
+    ["CWD /etc", 550],
+    ["CWD a\\b", 501],
+    ["PWD x", 501],
+    ["CDUP", 250],
+    ["CWD", 250],
+    ["XPWD", 257],
+    ["TYPE E", 504],
+    ["TYPE L8", 200],
+    ["STRU R", 504],
+    ["STRU X", 501],
+    ["MODE B", 504],
+    ["MODE S", 200],
+    ["REST x", 501],
+    ["OPTS UTF8 ON", 200],
+    ["OPTS MLST size;type;nothing", 200],
+    ["OPTS X", 501],
+    ["HELP", 214],
+    ["HELP STOR", 214],
+    ["HELP NOTHING", 501],
+    ["STAT /peers", 213],
+    ["STAT *", 550],
+    ["PORT 127,0,0,1,4,1", 502],
+    ["EPSV 2", 522],
+    ["EPSV ALL", 200],
+    ["ABOR", 225],
+    ["PROT X", 504],
+    ["RNTO x", 503],
+    ["RNFR /inbox", 550],
+    ["MKD /peers/x", 550],
+    ["SIZE /inbox", 550],
+    ["RETR /inbox", 550],
+    ["RETR /inbox/bob@alpha.test/x", 550],
+    ["STOR /inbox/x", 550],
+    ["STOR /peers/x", 550],
+    ["STOR /peers/nobody@alpha.test/x", 550],
+    ["STOR /peers/bob@alpha.test/.status", 550],
+    ["LIST /nothing", 550],
+    ["MLSD /inbox", 425],
+  ])("%j is answered with %d", async (line, code) => {
+    const talk = await owner();
+    await talk.ask(line, code);
+    await talk.ask("QUIT", 221);
+    await talk.end();
+  });
+
+  test("a name, a path and a depth beyond what there can be are refused", async () => {
+    const talk = await owner();
+    await talk.ask(`CWD ${"x".repeat(256)}`, 501);
+    await talk.ask(`CWD ${"x/".repeat(2_100)}`, 501);
+    await talk.ask(`CWD ${"x/".repeat(70)}`, 550);
+    talk.stream.destroy();
+  });
+
+  test("what is not UTF-8 gets 501, and names are kept as they are", async () => {
+    const talk = await owner();
+    talk.stream.write(Buffer.from([...Buffer.from("CWD "), 0xc3, 0x28, 0x0d, 0x0a]));
+    await talk.answer(501);
+    for (const name of [' -x "quoted" ', "e\u0301te\u0301", "-l"]) {
+      await put(talk, `/peers/bob@alpha.test/${name}`, name);
+    }
+    const names = (await fetched(talk, "NLST /peers/bob@alpha.test")).split("\r\n");
+    expect(names).toContain("\u00e9t\u00e9");
+    expect(names).toContain("-l");
+    expect((await talk.ask('CWD /peers/"', 550)).text).toBe("No such file or directory.");
+    talk.stream.destroy();
+  });
+
+  test("after EPSV ALL there is no PASV", async () => {
+    const talk = await owner();
+    await talk.ask("PASV", 227);
+    await talk.ask("EPSV ALL", 200);
+    await talk.ask("PASV", 501);
+    await talk.ask("EPSV", 229);
+    talk.stream.destroy();
+  });
+});
+
+describe("data connections", () => {
+  test("300 EPSV leave one port open", async () => {
+    const talk = await owner();
+    const ports: number[] = [];
+    for (let time = 0; time < 300; time += 1) ports.push(await talk.passive());
+    const last = ports.pop() ?? 0;
+    for (const port of new Set(ports)) {
+      if (port === last) continue;
+      const [error] = (await once(connect({ host: "127.0.0.1", port }), "error")) as [NodeJS.ErrnoException];
+      expect(error.code).toBe("ECONNREFUSED");
+    }
+    talk.stream.destroy();
+  });
+
+  test("another address is reset, the port stays for the right one and is closed behind it", async () => {
+    const talk = await owner();
+    const port = await talk.passive();
+    const foreign = connect({ host: "127.0.0.1", port, localAddress: "127.0.0.9" });
+    await once(foreign, "error");
+    const data = await RawTls.open({ host: "127.0.0.1", port }, {});
+    const [error] = (await once(connect({ host: "127.0.0.1", port }), "error")) as [NodeJS.ErrnoException];
+    expect(error.code).toBe("ECONNREFUSED");
+    await talk.ask("LIST", 150);
+    await bytesOf(data.tls);
+    await talk.answer(226);
+    talk.stream.destroy();
+  });
+
+  test("what is no TLS, or goes away before it, gets 425", async () => {
+    const talk = await owner();
+    for (const visit of ["GET / HTTP/1.0\r\n\r\n", undefined]) {
+      const raw = connect({ host: "127.0.0.1", port: await talk.passive() });
+      raw.on("error", () => undefined);
+      await once(raw, "connect");
+      await talk.ask("LIST", 150);
+      if (visit === undefined) raw.destroy();
+      else raw.write(visit);
+      await talk.answer(425);
+    }
+    talk.stream.destroy();
+  });
+});
+
+describe("an upload that does not come to its end is not accepted", () => {
+  const cuts: [string, (data: RawTls, talk: Talk) => void, number | undefined][] = [
+    ["a FIN without close_notify", (data) => data.cut(), 426],
+    ["a reset", (data) => data.reset(), 426],
+    ["the end of the control connection", (_data, talk) => talk.stream.destroy(), undefined],
+  ];
+  test.each(cases(cuts))("%s", async (_what, cut, code) => {
+    const before = await sent();
+    const talk = await owner();
+    const data = await talk.data();
+    await talk.ask("STOR /peers/bob@alpha.test/cut.bin", 150);
+    await data.write(randomBytes(300_000));
+    cut(data, talk);
+    if (code !== undefined) await talk.answer(code);
+    else await within(new Promise((resolve) => data.raw.once("close", resolve)), "the end of the data connection");
+    expect(await sent()).toBe(before);
+    talk.stream.destroy();
+  });
+
+  test.each([
+    ["ABOR", Buffer.from("ABOR\r\n")],
+    ["ABOR behind Telnet IP and Synch", Buffer.from([0xff, 0xf4, 0xff, 0xf2, ...Buffer.from("ABOR\r\n")])],
+  ])("%s: 426 and 226 within 100 ms, and the session goes on", async (_name, line) => {
+    const before = await sent();
+    const talk = await owner();
+    const data = await talk.data();
+    await talk.ask("STOR /peers/bob@alpha.test/abort.bin", 150);
+    await data.write(randomBytes(300_000));
+    const begun = performance.now();
+    talk.stream.write(line);
+    await talk.answer(426);
+    await talk.answer(226);
+    expect(performance.now() - begun).toBeLessThan(100);
+    expect(await sent()).toBe(before);
+    await put(talk, `/peers/bob@alpha.test/after ${line.length}`, "x");
+    talk.stream.destroy();
+  });
+
+  test("a curl that is killed", async () => {
+    const before = await sent();
+    const file = join(folder.path, "killed.bin");
+    writeFileSync(file, randomBytes(5_000_000));
+    const target = `ftp://localhost:${alice.port}/peers/bob@alpha.test/`;
+    const how = [
+      "-k",
+      "-sS",
+      "-v",
+      "--ssl-reqd",
+      "--limit-rate",
+      "200k",
+      "-u",
+      `alice:${PASSWORD}`,
+      "-T",
+      file,
+      target,
+    ];
+    const curl = spawn("curl", how, { stdio: ["ignore", "ignore", "pipe"] });
+    let output = "";
+    await within(
+      new Promise<void>((resolve) =>
+        curl.stderr.on("data", (chunk: Buffer) => {
+          output += chunk.toString("latin1");
+          if (output.includes("< 150 ")) resolve();
+        }),
+      ),
+      "150",
+    );
+    curl.kill("SIGKILL");
+    await once(curl, "close");
+    const talk = await owner();
+    await talk.ask("NOOP", 200);
+    expect(await sent()).toBe(before);
+    talk.stream.destroy();
+  });
+
+  test("QUIT in the middle: 221 at once, the upload's reply, the end", async () => {
+    const talk = await owner();
+    const data = await talk.data();
+    await talk.ask("STOR /peers/bob@alpha.test/quit.bin", 150);
+    await data.write(randomBytes(100_000));
+    talk.say("NLST");
+    await talk.ask("QUIT", 221);
+    data.tls.end();
+    await talk.answer(226);
+    expect(await talk.end()).toBe("");
+  });
+});
+
+test("a download that is aborted, or that nobody takes any more, ends; the session goes on", async () => {
+  const item = await bob.ftps.send({
+    to: [alice.person.identity],
+    name: "big.bin",
+    source: pieces(randomBytes(9_000_000)),
+  });
+  expect(await bob.outbox.settled(item, AbortSignal.timeout(10_000))).toBe("delivered");
+  const talk = await owner();
+  for (const how of ["ABOR", "reset"]) {
+    const data = await talk.data();
+    await talk.ask("RETR /inbox/bob@alpha.test/big.bin", 150);
+    await once(data.tls, "readable");
+    if (how === "reset") data.reset();
+    else talk.say("ABOR");
+    await talk.answer(426);
+    if (how === "ABOR") await talk.answer(226);
+    data.raw.destroy();
+  }
+  await talk.ask("NOOP", 200);
+  talk.stream.destroy();
+});
+
+test("what came is listed, measured and read from any position; a name that is taken gets a number", async () => {
+  for (const text of ["first", "the second"]) {
+    const item = await bob.ftps.send({
+      to: [alice.person.identity],
+      name: "note.txt",
+      source: pieces(Buffer.from(text)),
+    });
+    await bob.outbox.settled(item, AbortSignal.timeout(10_000));
+  }
+  const talk = await owner();
+  await talk.ask("CWD /inbox/bob@alpha.test", 250);
+  expect((await talk.ask("PWD", 257)).text).toBe('"/inbox/bob@alpha.test" is the current directory.');
+  expect((await fetched(talk, "NLST")).split("\r\n")).toEqual(expect.arrayContaining(["note.txt", "note (2).txt"]));
+  expect(await fetched(talk, "LIST -la")).toMatch(
+    /^-rw------- 1 owner group +10 \w{3} [ \d]\d \d\d:\d\d note \(2\)\.txt\r$/m,
+  );
+  expect(await fetched(talk, "MLSD")).toMatch(
+    /^type=file;perm=r;size=5;modify=\d{14};unique=\w+;x\.state=new; note\.txt\r$/m,
+  );
+  expect((await talk.ask("SIZE note.txt", 213)).text).toBe("5");
+  expect((await talk.ask("MDTM note.txt", 213)).text).toMatch(/^\d{14}$/);
+  expect(await fetched(talk, "RETR note (2).txt")).toBe("the second");
+  await talk.ask("REST 4", 350);
+  expect(await fetched(talk, "RETR note (2).txt")).toBe("second");
+  await talk.ask("REST 11", 350);
+  expect((await talk.ask("RETR note (2).txt", 554)).text).toBe("REST position (11) > file size (10).");
+  expect(await fetched(talk, "RETR note (2).txt")).toBe("the second");
+  expect((await talk.ask("MLST note (2).txt", 250)).text).toMatch(
+    /x\.state=seen; \/inbox\/bob@alpha\.test\/note \(2\)\.txt/,
+  );
+  await talk.ask("OPTS MLST size;", 200);
+  expect((await talk.ask("MLST note.txt", 250)).text).toMatch(/\r\n size=5; /);
+  await talk.ask("DELE note.txt", 550);
+  await talk.ask("TYPE A", 200);
+  await talk.ask("SIZE note.txt", 550);
+  talk.stream.destroy();
+});
+
+test("TYPE A makes line ends CRLF on the way out and LF on the way in", async () => {
+  const talk = await owner();
+  await talk.ask("TYPE A", 200);
+  await put(talk, "/peers/bob@alpha.test/lines.txt", "one\r\ntwo\r\nthree");
+  const [item] = await alice.store.items({ box: "sent", kind: "file", limit: 1 });
+  await alice.outbox.settled(item?.id ?? ("" as never), AbortSignal.timeout(10_000));
+  const his = await Talk.owner(bob.port, PASSWORD).catch(() => undefined);
+  expect(his).toBeUndefined(); // alice's name does not open bob's door
+  const [stored] = await bob.store.items({ box: "inbox", kind: "file", limit: 1 });
+  expect((await bob.store.bytes(stored?.content ?? { digest: "", size: 0 })).toString()).toBe("one\ntwo\nthree");
+  talk.stream.destroy();
+});
+
+describe("a peer's folder", () => {
+  test("while the directory is away files are taken; they are shown as waiting, guarded by their name, and cancelled", async () => {
+    const away = { fault: "service" as const, temporary: true };
+    world.failure = new SuiteError("directory-unavailable", "away", away);
+    try {
+      const talk = await owner();
+      await talk.ask("CWD /peers/erna@alpha.test", 250);
+      await put(talk, "plan.txt", "plan");
+      expect(await fetched(talk, "MLSD")).toMatch(/size=4;.*x\.state=queued;.* plan\.txt\r$/m);
+      expect(await fetched(talk, "RETR .status")).toMatch(/ state=queued .*size=4 plan\.txt\n$/);
+      expect((await talk.ask("SIZE plan.txt", 213)).text).toBe("4");
+      await talk.ask("RETR plan.txt", 550);
+      await talk.ask("STOR plan.txt", 450);
+      await talk.ask("DELE plan.txt", 250);
+      await talk.ask("DELE plan.txt", 550);
+      expect(await fetched(talk, "MLSD")).toMatch(/x\.state=failed;x\.reason=cancelled; plan\.txt\r$/m);
+      await put(talk, "plan.txt", "better plan");
+      expect((await talk.ask("SIZE plan.txt", 213)).text).toBe("11");
+      expect(await fetched(talk, "NLST")).toBe("plan.txt\r\n.status\r\n");
+      await talk.ask("DELE plan.txt", 250);
+      talk.stream.destroy();
+    } finally {
+      world.failure = undefined;
+    }
+  });
+
+  test("of somebody whom the directory does not know there is none", async () => {
+    const talk = await owner();
+    await talk.ask("CWD /peers/nobody@alpha.test", 550);
+    await talk.ask("CWD /peers/Bob@Alpha.Test", 250);
+    talk.stream.destroy();
+  });
+});
+
+describe("time", () => {
+  async function door(limits: Partial<SessionLimits>) {
+    const sessions: Session[] = [];
+    const { access, tls } = { access: { verify: () => "test" }, tls: world.localTls() };
+    const listener = await listenLocal({ host: "127.0.0.1", port: 0 }, (socket) => {
+      const guard = new LoginGuard(() => 0);
+      const options = {
+        access: access as never,
+        tls,
+        guard,
+        tree: () => tree,
+        clock: () => new Date(),
+        log: silentLog,
+      };
+      sessions.push(serveLocal(socket, { ...options, maxFileBytes: 1_000_000, limits }));
+    });
+    return { port: listener.address.port, sessions, [Symbol.asyncDispose]: () => listener.close() };
+  }
+  const root = { name: "/", kind: "folder" as const, perm: "el" };
+  const tree = {
+    entry: async () => root,
+    list: async () => [],
+    read: () => Promise.reject(new Error("no")),
+    mayWrite: async () => undefined,
+    write: async (_path: string, bytes: AsyncIterable<Uint8Array>) => ({ text: String((await bytesOf(bytes)).length) }),
+    remove: async () => undefined,
+  };
+
+  test("whoever says nothing, does not log in or stays idle gets 421, also if bytes drip in", async () => {
+    await using first = await door({ clearMs: 50 });
+    const silent = await Talk.local(first.port);
+    await silent.answer(421);
+    await silent.end();
+    await using second = await door({ loginMs: 50 });
+    const anonymous = await Talk.local(second.port);
+    await anonymous.secure();
+    await anonymous.answer(421);
+    await using third = await door({ idleMs: 50 });
+    const idle = await Talk.owner(third.port, "x");
+    const drip = setInterval(() => idle.stream.write("N"), 10);
+    await idle.answer(421);
+    clearInterval(drip);
+    await idle.end();
+  });
+
+  test("data that does not move gets 426, and a transfer is not idle", async () => {
+    await using running = await door({ idleMs: 60, stallMs: 300 });
+    const talk = await Talk.owner(running.port, "x");
+    const data = await talk.data();
+    await talk.ask("STOR x", 150);
+    await data.write(Buffer.from("begun"));
+    await talk.answer(426);
+    talk.stream.destroy();
+    await Promise.all(running.sessions.map(({ ended }) => ended));
+  });
+});
+
+/** Rows of a table whose tests take what the title shows. */
+function cases<T extends unknown[]>(rows: T[]): T[] {
+  return rows;
+}
