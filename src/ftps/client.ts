@@ -53,9 +53,13 @@ export class FtpClient {
    */
   upload(path: string, size: number, bytes: Readable, signal: AbortSignal): Promise<string> {
     return this.#with(signal, async () => {
-      await this.#client.send(`ALLO ${size}`);
-      const { message } = await this.#client.uploadFrom(bytes, path);
-      return message.replace(/^226 /, "");
+      try {
+        await this.#client.send(`ALLO ${size}`);
+        const { message } = await this.#client.uploadFrom(bytes, path);
+        return message.replace(/^226 /, "");
+      } finally {
+        bytes.destroy(); // a refusal takes basic-ftp's hands off it without an end
+      }
     });
   }
 

@@ -78,6 +78,8 @@ export class Session {
   #control: Duplex;
   #running = false;
   #quitting = false;
+  /** TLS is being put on the connection: it is not ours to read. */
+  #detached = false;
   #clearCommands = 0;
   #transfer: Transfer | undefined;
   #channel: DataChannel | undefined;
@@ -139,6 +141,7 @@ export class Session {
   /** The next transfer's data connection; an earlier announcement is void. */
   announce(channel: DataChannel): void {
     this.#channel?.close();
+    if (this.#closed.signal.aborted) return channel.close();
     this.#channel = channel;
     this.reply(channel.announced);
   }
@@ -175,11 +178,12 @@ export class Session {
       closeData(data);
       this.reply(answer);
     } catch (error) {
-      data?.stream.destroy();
       const failure = asSuiteError(error);
       this.#note(failure, command);
       const opening = data === undefined && !abort.signal.aborted;
       this.reply(opening ? REPLIES.dataFailed : replyOf(failure.code));
+      // Behind the reply: it says why, which a program that is still sending would not learn from the closed connection.
+      if (data !== undefined) setImmediate((stream) => stream.destroy(), data.stream);
     } finally {
       this.#transfer = undefined;
       done.resolve();
@@ -247,6 +251,7 @@ export class Session {
 
   /** Takes the connection from the session, which hears nothing until `secured`. */
   detach(): Duplex {
+    this.#detached = true;
     this.#control.removeAllListeners("data");
     this.#control.off("end", this.#gone);
     return this.#control;
@@ -254,6 +259,7 @@ export class Session {
 
   secured(control: Duplex): void {
     this.#control = control;
+    this.#detached = false;
     this.#reader = new LineReader();
     this.state.secured = true;
     this.#attach(control);
@@ -273,38 +279,46 @@ export class Session {
       this.#reader.push(chunk);
       this.#read();
     });
+    control.on("drain", () => this.#next());
     control.on("error", () => undefined);
     control.once("end", this.#gone);
     control.once("close", this.#gone);
   }
 
+  /** Takes lines as far as there is room for them, and for their replies. */
   #read(): void {
-    while (this.#queue.length < MAX_QUEUED && !this.#quitting && !this.#control.destroyed) {
+    while (!this.#isFull && !this.#quitting && !this.#detached && !this.#control.destroyed) {
       const line = this.#reader.next();
       if (line === undefined) break;
       if (line.kind === "too-long") return this.close(REPLIES.lineTooLong);
-      if (line.kind === "not-utf8") this.#queue.push("not-utf8");
-      else {
-        const command = parseCommand(line.text);
-        if (this.#transfer !== undefined && commandOf(command.verb)?.atOnce === true) void this.#run(command);
-        else this.#queue.push(command);
+      const command = line.kind === "line" ? parseCommand(line.text) : "not-utf8";
+      if (command !== "not-utf8" && this.#transfer !== undefined && commandOf(command.verb)?.atOnce === true) {
+        void this.#run(command);
+      } else {
+        this.#queue.push(command);
+        if (!this.#running) this.#next();
       }
-      if (!this.#running) this.#next();
     }
-    if (this.#queue.length >= MAX_QUEUED) this.#control.pause();
+    if (this.#detached) return;
+    if (this.#isFull) this.#control.pause();
+    else this.#control.resume();
+  }
+
+  /** Whoever does not read replies is not read from. */
+  get #isFull(): boolean {
+    return this.#queue.length >= MAX_QUEUED || this.#control.writableNeedDrain;
   }
 
   #next(): void {
+    if (this.#running || this.#quitting || this.#closed.signal.aborted || this.#control.writableNeedDrain) return;
     const command = this.#queue.shift();
-    if (command === undefined || this.#quitting || this.#closed.signal.aborted) return;
+    if (command === undefined) return this.#read();
     this.#running = true;
     void this.#run(command).finally(() => {
       this.#running = false;
       if (this.#quitting) return this.#hangUp();
-      this.#control.resume();
       if (this.state.secured) this.#arm(this.state.tree === undefined ? this.#limits.loginMs : this.#limits.idleMs);
       this.#next();
-      this.#read();
     });
   }
 
