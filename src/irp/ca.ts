@@ -117,6 +117,11 @@ export class CertificateAuthority {
     });
   }
 
+  revoked(certificate: Certificate): boolean {
+    const serial = Buffer.from(certificate.serial).toString("hex");
+    return this.#one("select 1 from certificates where serial = ? and revoked_at is not null", serial) !== undefined;
+  }
+
   /** Whose key it is, by the newest certificate for it. */
   keyOwner(fingerprint: Fingerprint): { identity: Identity; kind: CertificateKind } | undefined {
     return this.#one(

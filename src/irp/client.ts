@@ -166,11 +166,8 @@ class Channel {
   }
 
   readonly #take = (chunk: Buffer) => {
-    try {
-      this.#answers.push(...this.#reader.push(chunk));
-    } catch (error) {
-      this.#failure = error as SuiteError;
-    }
+    this.#answers.push(...this.#reader.push(chunk));
+    if (this.#reader.broken !== undefined) this.#failure ??= this.#reader.broken;
     this.#arrived?.();
   };
 

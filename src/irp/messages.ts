@@ -1,3 +1,4 @@
+import { SuiteError } from "../pki/suite-error.ts";
 import { badXml, type Element, readXml, writeXml } from "./xml.ts";
 
 export type CertificateKind = "auth" | "encryption";
@@ -70,7 +71,7 @@ function envelope(bytes: Buffer): { id: number; child: Element } {
   const root = readXml(bytes);
   if (root.name !== "irp") throw badXml("not irp");
   const { v, id } = attributes(root, ["v", "id"], []);
-  if (v !== "1") throw badXml("version");
+  if (v !== "1") throw new SuiteError("syntax", "another version", { fault: "peer", details: { code: "version" } });
   const [child, ...more] = root.children;
   if (child === undefined || more.length > 0) throw badXml("one message a frame");
   return { id: number(id), child };
@@ -83,20 +84,24 @@ function wrap(id: number, xml: string): string {
 function requestOf(element: Element): Request {
   switch (element.name) {
     case "hello": {
-      const { domain, software } = attributes(element, ["domain"], ["software"]);
+      const { domain, software } = attributes(empty(element), ["domain"], ["software"]);
       return { type: "hello", domain, ...(software === undefined ? {} : { software }) };
     }
     case "starttls":
-      attributes(element, [], []);
+      attributes(empty(element), [], []);
       return { type: "starttls" };
     case "auth": {
       const { method } = attributes(element, ["method"], []);
-      if (method === "sca") return { type: "auth", method: "sca" };
+      if (method === "sca") {
+        empty(element);
+        return { type: "auth", method: "sca" };
+      }
       if (method !== "upa") throw badXml("method");
       const { user, code, password } = texts(element, ["user"], ["code", "password"]);
-      if (code !== undefined && password === undefined) return { type: "auth", method: "upa", user, secret: { code } };
+      if (code !== undefined && password === undefined)
+        return { type: "auth", method: "upa", user: user.trim(), secret: { code } };
       if (password !== undefined && code === undefined)
-        return { type: "auth", method: "upa", user, secret: { password } };
+        return { type: "auth", method: "upa", user: user.trim(), secret: { password } };
       throw badXml("code or password");
     }
     case "csr": {
@@ -109,7 +114,7 @@ function requestOf(element: Element): Request {
       return { type: "renew", kind: kindOf(kind), mode, der: base64(element.text) };
     }
     case "cacerts":
-      attributes(element, [], []);
+      attributes(empty(element), [], []);
       return { type: "cacerts" };
     default:
       throw badXml("unknown element");
@@ -252,9 +257,16 @@ function texts<N extends string, O extends string>(
   const found: Record<string, string> = {};
   for (const child of element.children) {
     if (found[child.name] !== undefined) throw badXml("repeated element");
+    attributes(child, [], []);
+    if (child.children.length > 0) throw badXml("element in a text");
     found[child.name] = child.text;
   }
   return attributes({ ...element, attributes: found }, needed, optional);
+}
+
+function empty(element: Element): Element {
+  if (element.children.length > 0 || element.text.trim() !== "") throw badXml("content where there is none");
+  return element;
 }
 
 function kindOf(text: string): CertificateKind {

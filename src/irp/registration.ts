@@ -66,6 +66,7 @@ export class Registration {
   ): Promise<Issued> {
     const csr = readCsr(csrDer);
     const { account, by } = applicant;
+    this.#notRevoked(by);
     if (by.method === "code" && kind !== "auth")
       throw new SuiteError("forbidden", "a code is for the first certificate of a device", { fault: "peer" });
     const { issued, repeated } = this.#o.ca.issue({
@@ -101,6 +102,7 @@ export class Registration {
     const { account, by } = applicant;
     if (by.method !== "certificate")
       throw new SuiteError("forbidden", "a renewal needs the certificate that it renews", { fault: "peer" });
+    this.#notRevoked(by);
     const csr = readCsr(csrDer);
     const known = this.#o.ca.keyOwner(csr.fingerprint);
     const own = known !== undefined && known.identity === account.identity && known.kind === kind;
@@ -110,6 +112,12 @@ export class Registration {
     const { issued } = this.#o.ca.issue({ identity: account.identity, name: account.name, kind, csr });
     this.#o.log.info({ identity: account.identity, kind, serial: issued.serial, mode }, "certificate renewed");
     return issued;
+  }
+
+  /** A revoked certificate opens nothing, though its path is still good. */
+  #notRevoked(by: Applicant["by"]): void {
+    if (by.method === "certificate" && this.#o.ca.revoked(by.certificate))
+      throw new SuiteError("forbidden", "the certificate is revoked", { fault: "peer" });
   }
 }
 

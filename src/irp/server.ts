@@ -10,7 +10,7 @@ import {
 import { identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
-import { FrameReader, frame, MAX_FRAME_AFTER } from "./frame.ts";
+import { FrameReader, frame, MAX_FRAME_AFTER, MAX_FRAME_BEFORE } from "./frame.ts";
 import { type Reply, type Request, readRequest, writeReply } from "./messages.ts";
 import type { Accounts, Applicant, Issued, Registration } from "./registration.ts";
 import { closes, errorReply } from "./reply.ts";
@@ -67,36 +67,44 @@ class Session {
     return new Promise((resolve) => {
       let timer = this.#timer();
       let queue = Promise.resolve();
+      let waiting = 0;
+      let over = false;
       const finish = (outcome: "starttls" | "closed") => {
+        if (over) return;
+        over = true;
         clearTimeout(timer);
         this.#socket.off("data", take);
         if (outcome === "starttls") this.#socket.pause();
-        else this.#socket.end();
+        else this.#hangUp();
         resolve(outcome);
       };
       const answer = async (bytes: Buffer) => {
+        if (over) return; // what was sent along with a request that ended the session
         const reply = await this.#answer(bytes);
+        waiting -= 1;
         this.#socket.write(frame(writeReply(this.#lastId, reply)));
         clearTimeout(timer);
         timer = this.#timer();
         if (reply.type === "proceed") {
           // Bytes that came behind `starttls` in clear must not be taken for something said inside TLS.
-          if (this.#reader.midFrame) this.#socket.destroy();
+          if (waiting > 0 || this.#reader.midFrame || this.#reader.broken !== undefined) this.#socket.destroy();
           else finish("starttls");
         } else if (reply.type === "err" && (closes(reply.code) || this.#failures >= MAX_AUTH_FAILURES))
           finish("closed");
       };
       const take = (chunk: Buffer) => {
-        try {
-          const frames = this.#reader.push(chunk);
-          if (frames.length > MAX_IN_FLIGHT)
-            throw new SuiteError("busy", "too many requests at once", { fault: "peer" });
-          for (const bytes of frames) queue = queue.then(() => answer(bytes)).catch(() => finish("closed"));
-          if (this.#state === "plain" && frames.length > 1) this.#socket.destroy();
-        } catch (error) {
-          this.#socket.write(frame(writeReply(this.#lastId, errorReply(error))));
+        const frames = this.#reader.push(chunk);
+        waiting += frames.length;
+        const flood = waiting > MAX_IN_FLIGHT && new SuiteError("busy", "too many requests at once", { fault: "peer" });
+        if (!flood) for (const bytes of frames) queue = queue.then(() => answer(bytes)).catch(() => finish("closed"));
+        const failure = flood || this.#reader.broken;
+        if (failure === undefined) return;
+        this.#socket.off("data", take);
+        queue = queue.then(() => {
+          if (over) return;
+          this.#socket.write(frame(writeReply(this.#lastId, errorReply(failure))));
           finish("closed");
-        }
+        });
       };
       this.#socket.on("data", take);
       this.#socket.once("close", () => finish("closed"));
@@ -150,6 +158,7 @@ class Session {
   async #authenticate(request: Request & { type: "auth" }): Promise<Reply> {
     this.#applicant = undefined;
     this.#state = "tls";
+    this.#reader.limit = MAX_FRAME_BEFORE;
     this.#applicant = request.method === "sca" ? await this.#bySca() : await this.#byUpa(request);
     this.#state = "ready";
     this.#reader.limit = MAX_FRAME_AFTER;
@@ -159,7 +168,11 @@ class Session {
 
   async #bySca(): Promise<Applicant> {
     const certificate = this.#caller?.certificate;
-    const named = certificate?.identities.find((one) => identityDomain(one.identity) === this.#o.domain);
+    // An anchor is named after the one domain that it may vouch for: another domain's CA speaks for nobody of ours.
+    const vouched = this.#caller?.anchor === this.#o.domain;
+    const named = vouched
+      ? certificate?.identities.find((one) => identityDomain(one.identity) === this.#o.domain)
+      : undefined;
     const account = named === undefined ? undefined : await this.#o.accounts.find(named.identity);
     if (certificate === undefined || account === undefined)
       throw new SuiteError("auth-failed", "the certificate names nobody here", { fault: "peer" });
@@ -182,12 +195,21 @@ class Session {
     return this.#applicant;
   }
 
+  /** The last reply still gets there; who does not hang up then is hung up on. */
+  #hangUp(): void {
+    this.#socket.end();
+    this.#socket.resume();
+    const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS);
+    this.#socket.once("close", () => clearTimeout(timer));
+  }
+
   #timer(): NodeJS.Timeout {
     return setTimeout(() => this.#socket.destroy(), SECONDS[this.#state] * 1000);
   }
 }
 
 const MAX_IN_FLIGHT = 16;
+const LINGER_MS = 2_000;
 
 function certReply(issued: Issued): Reply {
   const [leaf] = issued.certificates;

@@ -79,7 +79,8 @@ function elementOf(element: XmlElement): Element {
     else if (child instanceof XmlText) text += child.text;
   }
   if (children.length > 0 && text.trim() !== "") throw badXml("text between elements");
-  return { name: element.name, attributes: element.attributes, text: children.length > 0 ? "" : text.trim(), children };
+  // White space belongs to a text: a password may begin with it.
+  return { name: element.name, attributes: element.attributes, text: children.length > 0 ? "" : text, children };
 }
 
 function escaped(text: string): string {
