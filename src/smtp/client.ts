@@ -33,6 +33,7 @@ interface Session {
 export class MailClient {
   readonly #o: MailClientOptions;
   readonly #kept = new Map<string, Session & { idle: NodeJS.Timeout }>();
+  #stopped = false;
 
   constructor(o: MailClientOptions) {
     this.#o = o;
@@ -59,7 +60,9 @@ export class MailClient {
     throw failure;
   }
 
+  /** Ends what is kept; what is being sent goes on, and nothing is kept after it. */
   stop(): void {
+    this.#stopped = true;
     for (const [key, session] of this.#kept) {
       this.#forget(key);
       session.smtp.quit();
@@ -113,6 +116,7 @@ export class MailClient {
   }
 
   #keep(key: string, session: Session): void {
+    if (this.#stopped) return session.smtp.quit();
     this.#forget(key)?.smtp.quit();
     const idle = setTimeout(() => {
       this.#forget(key);
@@ -186,7 +190,7 @@ class Sending {
       });
     } catch (error) {
       const failure = this.#broken === undefined ? failed(error) : asSuiteError(this.#broken.thrown);
-      this.answered = failure.code !== "unreachable";
+      this.answered = failure.code !== "unreachable" && failure.details["code"] !== 421; // 421 is about the connection
       throw failure;
     } finally {
       signal.removeEventListener("abort", abort);

@@ -35,6 +35,19 @@ async function send(text: string) {
   return alice.outbox.settled(item, AbortSignal.timeout(10_000));
 }
 
+function sealed(text: string): Promise<Buffer> {
+  const head = "From: alice@alpha.test\r\nTo: bob@alpha.test\r\nContent-Type: text/plain; hp=cipher\r\n\r\n";
+  return bytesOf(
+    seal(new Pieces(Buffer.from(`${head}${text}\r\n`)), {
+      signer: alicePerson.auth,
+      now: new Date(),
+      recipients: [peerCertificate(bobPerson.encryption.certificate)],
+      profile: "peer",
+      shape: "detached",
+    }),
+  );
+}
+
 /** Something to deliver that no outbox made. */
 function outgoing(bytes: Buffer, o: { size?: number; broken?: Error; endless?: () => void } = {}): Outgoing {
   async function* source() {
@@ -108,19 +121,7 @@ test("a kept connection that breaks behind the final dot is not replaced: the ma
 test("a connection is closed when nothing was sent on it for a while", async () => {
   const client = new MailClient({ peerTls: alice.peerTls, name: "alpha.test", idleMs: 50 });
   const before = fromAlice().length;
-  const entity = Buffer.from(
-    "From: alice@alpha.test\r\nTo: bob@alpha.test\r\nContent-Type: text/plain; hp=cipher\r\n\r\nidle\r\n",
-  );
-  const der = await bytesOf(
-    seal(new Pieces(entity), {
-      signer: alicePerson.auth,
-      now: new Date(),
-      recipients: [peerCertificate(bobPerson.encryption.certificate)],
-      profile: "peer",
-      shape: "detached",
-    }),
-  );
-  await client.deliver(outgoing(der), await records.lookup(bobPerson.identity), never);
+  await client.deliver(outgoing(await sealed("idle")), await records.lookup(bobPerson.identity), never);
   expect(fromAlice()).toHaveLength(before + 1);
   await expect.poll(() => fromAlice().length).toBe(before);
 });
@@ -140,6 +141,42 @@ test.each([
   );
   expect(failure.code).toBe(code === "seal-malformed" ? "seal-unreadable" : code); // 554 5.6.0 says no more
   client.stop();
+});
+
+test("a kept connection on which the peer says 421 is replaced, too; on a fresh one it is the peer's answer", async () => {
+  const davePerson = person("dave");
+  await using dave = await mailNode(join(folder.path, "dave"), davePerson, records, { contacts });
+  /** How many mails each connection takes before it says 421. */
+  const patience = [1, 1, 0];
+  dave.peerTls.onPeer("smtp", ({ stream }) => {
+    let left = patience.shift() ?? 0;
+    stream.write("220 dave\r\n");
+    stream.on("data", (chunk: Buffer) => {
+      for (const line of chunk.toString().split("\r\n")) {
+        if (line.startsWith("EHLO")) stream.write("250 dave\r\n");
+        else if (line.startsWith("MAIL") && left-- === 0) stream.end("421 4.3.2 later\r\n");
+        else if (/^(MAIL|RCPT)|^\.$/.test(line)) stream.write("250 2.0.0 ok\r\n");
+        else if (line === "DATA") stream.write("354 go\r\n");
+      }
+    });
+  });
+  const client = new MailClient({ peerTls: alice.peerTls, name: "alpha.test" });
+  const to = await records.lookup(davePerson.identity);
+  await client.deliver(outgoing(Buffer.from("one")), to, never);
+  await client.deliver(outgoing(Buffer.from("two")), to, never);
+  expect(patience).toEqual([0]);
+  const failure = await failureOf(client.deliver(outgoing(Buffer.from("three")), to, never));
+  expect(failure).toMatchObject({ code: "busy", temporary: true, details: { code: 421, enhanced: "4.3.2" } });
+  expect(patience).toEqual([]);
+});
+
+test("when the client has stopped, what was being sent arrives, and no connection is kept", async () => {
+  const client = new MailClient({ peerTls: alice.peerTls, name: "alpha.test" });
+  const before = fromAlice().length;
+  const sending = client.deliver(outgoing(await sealed("last")), await records.lookup(bobPerson.identity), never);
+  client.stop();
+  await sending;
+  await expect.poll(() => fromAlice().length).toBe(before);
 });
 
 test("an attempt that is given up ends at once, and its connection with it", async () => {

@@ -215,6 +215,14 @@ describe("what is stored", () => {
     expect(await inbox()).toHaveLength(1);
   });
 
+  test("a mail with the null path is the peer's own", async () => {
+    expect(await hand(await visit(alices), await mailOf(await sealed()), "")).toMatch(/^250 /);
+    const [item] = await inbox();
+    if (item === undefined) throw new Error("nothing was stored");
+    expect(item.from).toBe(alice.identity);
+    expect(await storedText(bobs.store, item)).toMatch(/^Return-Path: <>\r\n/);
+  });
+
   test("shows the verdict and the signed header, and nothing that came from outside the seal", async () => {
     const forged =
       "X-SixTalk-Seal: sealed; signer=boss@alpha.test\r\nX-SixTalk-Peer: boss@alpha.test\r\n" +
