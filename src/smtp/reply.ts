@@ -6,11 +6,9 @@ export interface Reply {
   enhanced: EnhancedCode;
   /** One line of printable text. */
   text: string;
-  /** The connection ends after it. */
-  close?: true;
 }
 
-export type EnhancedCode = `${2 | 4 | 5}.${number}.${number}`;
+type EnhancedCode = `${2 | 4 | 5}.${number}.${number}`;
 
 /** A reply to be given, thrown by whoever finds that out. Does not leave this folder. */
 export class Refusal extends Error {
