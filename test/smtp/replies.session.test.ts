@@ -85,7 +85,7 @@ test("whatever is said, every reply is one of RFC 5321, has the one enhanced cod
           );
       }
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   );
   await expect.poll(() => open).toBe(0);
   await service.stop();
