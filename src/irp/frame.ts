@@ -35,7 +35,7 @@ export class FrameReader {
       }
       this.#needed = 4 + length;
       if (this.#buffer.length < this.#needed) return frames;
-      frames.push(Buffer.from(this.#buffer.subarray(4, this.#needed)));
+      frames.push(this.#buffer.subarray(4, this.#needed)); // its own: `concat` made it
       this.#buffer = this.#buffer.subarray(this.#needed);
     }
   }

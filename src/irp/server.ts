@@ -82,15 +82,14 @@ class Session {
         if (over) return; // what was sent along with a request that ended the session
         const reply = await this.#answer(bytes);
         waiting -= 1;
+        // Bytes that came behind `starttls` in clear must not be taken for something said inside TLS.
+        if (reply.type === "proceed" && (waiting > 0 || this.#reader.midFrame || this.#reader.broken !== undefined))
+          return void this.#socket.destroy();
         this.#socket.write(frame(writeReply(this.#lastId, reply)));
         clearTimeout(timer);
         timer = this.#timer();
-        if (reply.type === "proceed") {
-          // Bytes that came behind `starttls` in clear must not be taken for something said inside TLS.
-          if (waiting > 0 || this.#reader.midFrame || this.#reader.broken !== undefined) this.#socket.destroy();
-          else finish("starttls");
-        } else if (reply.type === "err" && (closes(reply.code) || this.#failures >= MAX_AUTH_FAILURES))
-          finish("closed");
+        if (reply.type === "proceed") finish("starttls");
+        else if (reply.type === "err" && (closes(reply.code) || this.#failures >= MAX_AUTH_FAILURES)) finish("closed");
       };
       const take = (chunk: Buffer) => {
         const frames = this.#reader.push(chunk);

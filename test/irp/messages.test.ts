@@ -121,6 +121,15 @@ describe("refused as bad-xml", () => {
   });
 });
 
+test.each([
+  ["<a/>".repeat(2_048), "too many elements"],
+  ['<hello domain="a" xmlns="b"/>', "name space"],
+  ["<hello\r/>", "control character"],
+  ["<!-- -->", "declaration, comment or instruction"],
+])("the parser does not get to see %s", (inner, why) => {
+  expect(() => readXml(irp(inner))).toThrow(expect.objectContaining({ details: { code: "bad-xml", why } }));
+});
+
 test("what is written cannot become markup", () => {
   const text = `</x><y a="b">&amp;'`;
   expect(readXml(Buffer.from(writeXml({ name: "x", attributes: { a: text, b: undefined, c: 1 }, text })))).toEqual({
