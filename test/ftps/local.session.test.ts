@@ -268,6 +268,17 @@ describe("the control connection", () => {
   });
 });
 
+test("the 257th connection is closed at once, and there is room again when one ends", async () => {
+  await using other = await startFileNode(world, world.person("emil"), folder.path);
+  const talks: Talk[] = [];
+  for (let count = 0; count < 256; count += 1) talks.push(await Talk.local(other.port));
+  await expect(Talk.local(other.port)).rejects.toThrow(/ended/);
+  talks.pop()?.stream.destroy();
+  await talks[0]?.ask("NOOP", 200);
+  await (await Talk.local(other.port)).ask("QUIT", 221);
+  for (const talk of talks) talk.stream.destroy();
+});
+
 describe("data connections", () => {
   test("300 EPSV leave one port open", async () => {
     const talk = await owner();
