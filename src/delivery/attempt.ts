@@ -49,7 +49,8 @@ export async function attempt(
   const { database, cut } = o.inside;
   const queued = await database.call("attempted", row.row);
   if (queued === undefined) return "gone";
-  const record = await lookup(o, peer, queued.attempts > 0, signal);
+  const fresh = queued.attempts > 0;
+  const record = await lookup(o, peer, fresh, signal);
   watch.onRecord();
   if (record.trust === "changed") return "key-changed";
   const [item] = await database.call("itemsByPrefix", row.item);
@@ -57,6 +58,25 @@ export async function attempt(
     throw new SuiteError("internal", "a queued row has no item", { fault: "local", details: { item: row.item } });
   const copy = await bytesFor(o, row, item, record, signal);
   cut("outbox.sealed");
+  try {
+    await deliver(o, record, { row, item, copy }, watch, signal);
+  } catch (error) {
+    const moved = fresh ? undefined : await elsewhere(o, record, error, signal);
+    if (moved === undefined) throw error;
+    await deliver(o, moved, { row, item, copy }, watch, signal);
+  }
+  cut("outbox.sent");
+  return "delivered";
+}
+
+/** Hands the bytes to the endpoint, and gives up when nothing moves any more. */
+async function deliver(
+  o: AttemptOptions,
+  record: PeerRecord,
+  { row, item, copy }: { row: DueRow; item: ItemRow; copy: SealedCopy },
+  watch: AttemptWatch,
+  signal: AbortSignal,
+): Promise<void> {
   const stall = stallGuard(o.inside.time, row.kind, copy.size, signal);
   const outgoing: Outgoing = {
     envelope: envelopeOf(item),
@@ -75,8 +95,25 @@ export async function attempt(
   } finally {
     stall.end();
   }
-  cut("outbox.sent");
-  return "delivered";
+}
+
+/** Where nobody (or somebody else) answered: the directory's newest word, if it names other addresses for the same keys. */
+async function elsewhere(
+  o: AttemptOptions,
+  known: PeerRecord,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<PeerRecord | undefined> {
+  const code = error instanceof SuiteError ? error.code : "internal";
+  if (code !== "unreachable" && code !== "handshake-failed" && code !== "identity-mismatch") return undefined;
+  const record = await lookup(o, known.identity, true, signal).catch(() => undefined);
+  if (record === undefined || record.trust === "changed" || record.stale) return undefined;
+  const same = record.encryption[0]?.sha256 === known.encryption[0]?.sha256;
+  return same && routesOf(record) !== routesOf(known) ? record : undefined;
+}
+
+function routesOf({ devices }: PeerRecord): string {
+  return JSON.stringify(devices.map(({ fingerprint, addresses }) => [fingerprint, addresses]));
 }
 
 async function lookup(o: AttemptOptions, peer: Identity, fresh: boolean, signal: AbortSignal): Promise<PeerRecord> {

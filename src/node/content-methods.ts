@@ -27,7 +27,7 @@ export function contentMethods(node: PeerNode): Readonly<Record<string, Method>>
   /** Writing to a person lets him answer: he becomes a contact. */
   const recipients = async (to: readonly string[]): Promise<Identity[]> => {
     const identities = to.map((one) => parseIdentity(one));
-    for (const identity of identities) await node.addContact(identity, identity);
+    for (const identity of identities) if (identity !== node.identity) await node.addContact(identity, identity);
     return identities;
   };
 

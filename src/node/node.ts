@@ -200,7 +200,7 @@ export class PeerNode {
   /** Puts the present rules in force: the file's, the owner's, the directory's anchors. Open connections are judged again. */
   applyTrust(): void {
     const rules = this.#trustConfig;
-    this.trust.replace(trustRules(rules, this.state, readFileAnchors(rules), this.#domainAnchors()));
+    this.trust.replace(trustRules(this.identity, rules, this.state, readFileAnchors(rules), this.#domainAnchors()));
   }
 
   /** A contact may come in and is written to without asking. @returns whether it is new */

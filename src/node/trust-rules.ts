@@ -2,14 +2,16 @@ import { readFileSync } from "node:fs";
 import type { PolicyAnchor, TrustRules } from "../peertls-core/policy.ts";
 import type { TrustConfig } from "../peertls-core/policy-schema.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
+import type { Identity } from "../pki/identity.ts";
 import { pemToDer } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { State } from "./state.ts";
 
 const ALL_SOURCES = ["rfc822Name", "smtpUtf8", "emailAddress", "uid", "sipUri"] as const;
 
-/** The rules in force: the file's and the owner's commands' entries, and an anchor for each domain that the directory knows. */
+/** The rules in force: the file's and the owner's commands' entries, himself (other devices, mail to oneself), and an anchor for each domain that the directory knows. */
 export function trustRules(
+  owner: Identity,
   config: TrustConfig,
   state: State,
   fileAnchors: readonly PolicyAnchor[],
@@ -21,7 +23,7 @@ export function trustRules(
     allow: [...config.allow, ...state.trustEntries("allow")],
     rules: [...config.rules, ...state.trustEntries("rules")],
     otherwise: config.otherwise,
-    contacts: state.contacts().map((contact) => contact.identity),
+    contacts: [owner, ...state.contacts().map((contact) => contact.identity)],
     requestsOnPort: config.requests.port,
   };
 }

@@ -75,6 +75,7 @@ export class DirectoryClient implements Directory {
     const signer = this.#o.signer();
     const jws = await makeAddresses(this.#o.uuid, addresses, this.#addressSeq, signer, now);
     await this.#ask("PUT", `/v1/devices/${signer.certificate.fingerprint}/addresses`, jws, signal);
+    for (const [identity, { record }] of this.#cache) if (record.uuid === this.#o.uuid) this.#cache.delete(identity);
   }
 
   /** Publishes the durable part of the own record; a lost race is tried again upon the current object. */

@@ -38,6 +38,9 @@ export async function readSignedEntity(plaintext: AsyncIterable<Buffer>, keep: K
   const stream = keep.what === "entity" ? kept(outer.rest(), keep.write) : outer.rest();
   const reader = new ByteReader(stream);
   const head = parseHead(await readHeadBytes(reader));
+  if (keep.what === "entity" && head.fields.some(({ name }) => !/^(?:content-.*|mime-version)$/i.test(name))) {
+    throw malformed("fields outside the signature"); // whoever shows the entity would show them as if they were signed
+  }
   const type = contentTypeOf(head);
   switch (type.value) {
     case "multipart/signed":

@@ -403,6 +403,24 @@ describe("the directory", () => {
     await fail(party, await party.endpoint.delivery(0), unreachable());
     time.advance(17_000);
     await party.endpoint.delivery(1);
+    expect(party.sixid.lookups.map(({ fresh }) => fresh)).toEqual([false, true, true]);
+  });
+
+  test("is asked at once when nobody answers where a cached record says, and a moved peer is found in the same attempt", async () => {
+    await using folder = await temporaryFolder();
+    await using party = await sender(folder.path);
+    const at = (port: number) => {
+      const certificate = toyCertificate(bob);
+      const addresses = [{ host: "::1", port, kind: "direct" as const, priority: 10 }];
+      return { ...record(bob), devices: [{ fingerprint: certificate.fingerprint, label: "", certificate, addresses }] };
+    };
+    party.sixid.records.set(bob, at(1));
+    const item = await party.outbox.accept(draft("x"));
+    const first = await party.endpoint.delivery(0);
+    party.sixid.records.set(bob, at(2));
+    first.no(unreachable());
+    await succeed(party, await party.endpoint.delivery(1));
+    expect((await party.outbox.receipts({ item }))[0]).toMatchObject({ attempts: 1, status: { state: "delivered" } });
     expect(party.sixid.lookups.map(({ fresh }) => fresh)).toEqual([false, true]);
   });
 });
