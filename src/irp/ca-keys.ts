@@ -23,8 +23,6 @@ export interface CaKeyOptions {
   random: (length: number) => Buffer;
 }
 
-const DAY_MS = 86_400_000;
-
 /**
  * Makes root (P-384), issuing CA and the domain server's certificate (P-256). Both CA keys are PBES2-encrypted; their
  * passphrase lies in `passphrase` beside them, to be carried away together with `root.key`.
@@ -77,11 +75,6 @@ export function openCa(o: CaKeyOptions): CaKeys {
       details: { directory: o.directory },
     });
   }
-}
-
-/** How many days the issuing CA still lives. */
-export function daysLeft(keys: CaKeys, now: Date): number {
-  return Math.floor((keys.issuing.certificate.validity.notAfter.getTime() - now.getTime()) / DAY_MS);
 }
 
 function writeServer(o: CaKeyOptions, issuer: Issuer): void {

@@ -25,12 +25,6 @@ const MAX_IN_FLIGHT = 64;
 
 const request = z.strictObject({ id: z.number().int(), method: z.string().max(64), params: z.unknown().optional() });
 
-export interface ControlError {
-  code: string;
-  message: string;
-  details: Readonly<Record<string, unknown>>;
-}
-
 export function serveControl(
   path: string,
   methods: Readonly<Record<string, Method>>,

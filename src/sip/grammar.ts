@@ -297,11 +297,3 @@ function answerable(head: Buffer): SipHeader[] {
 function refused(status: number, reason: string, headers: readonly SipHeader[], fatal: boolean): Framed {
   return { kind: "refused", status, reason, headers, fatal };
 }
-
-/** @throws SuiteError syntax */
-export function mustHave(headers: readonly SipHeader[], name: string): string {
-  const found = value(headers, name);
-  if (found === undefined)
-    throw new SuiteError("syntax", "a header field is missing", { fault: "peer", details: { name } });
-  return found;
-}
