@@ -14,6 +14,8 @@ export class FileSender {
   readonly #peerTls: PeerTls;
   readonly #kept = new Map<Fingerprint, { client: FtpClient; timer: NodeJS.Timeout }>();
 
+  #stopped = false;
+
   constructor(peerTls: PeerTls) {
     this.#peerTls = peerTls;
   }
@@ -38,7 +40,9 @@ export class FileSender {
     throw failure;
   }
 
+  /** What is being sent goes on; nothing is kept open behind it. */
   stop(): void {
+    this.#stopped = true;
     for (const { client, timer } of this.#kept.values()) {
       clearTimeout(timer);
       client.close();
@@ -112,6 +116,7 @@ export class FileSender {
   }
 
   #keep(client: FtpClient): void {
+    if (this.#stopped) return client.close();
     const { fingerprint } = client.connection;
     const other = this.#take(fingerprint);
     other?.close();
