@@ -11,6 +11,15 @@ export interface Expected {
   intermediates?: readonly Certificate[];
 }
 
+/** How somebody is dialled. */
+export interface ConnectOptions {
+  expected: Expected;
+  alpn: string;
+  purpose: Purpose;
+  /** Only for data channels: the token that routes them. */
+  serverName?: string;
+}
+
 /** Somebody whom the gate sent away. */
 export interface Denial {
   at: Date;
@@ -27,6 +36,12 @@ export type Purpose =
   | { kind: "protocol"; protocol: Protocol }
   | { kind: "data"; control: PeerConnection; token?: string }
   | { kind: "request" };
+
+/** As which protocol the policy judges a purpose. */
+export function protocolOf(purpose: Purpose | undefined): Protocol | "request" | undefined {
+  if (purpose === undefined) return undefined;
+  return purpose.kind === "protocol" ? purpose.protocol : purpose.kind === "data" ? "ftps" : "request";
+}
 
 export interface Door {
   /** @returns the chosen ALPN name and what it means; undefined refuses with alert 120 inside the handshake */

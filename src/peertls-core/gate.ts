@@ -1,26 +1,20 @@
 import type { Socket } from "node:net";
 import { connect, type SecureContext, TLSSocket } from "node:tls";
-import {
-  type Certificate,
-  type Fingerprint,
-  type PeerCertificate,
-  parseCertificate,
-  peerCertificate,
-} from "../pki/certificate.ts";
+import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { peekHello } from "./client-hello.ts";
-import { GATE_KEY, type PeerAddress, PeerConnection, type Protocol } from "./connection.ts";
+import { GATE_KEY, type PeerAddress, PeerConnection } from "./connection.ts";
 import { type Credentials, peerSecureContext } from "./credentials.ts";
-import type { Denial, Door, Expected, Purpose } from "./door.ts";
-import { Confirmation, remoteOf, sentWith } from "./handshake.ts";
+import { type ConnectOptions, type Denial, type Door, type Expected, type Purpose, protocolOf } from "./door.ts";
+import { Confirmation, type Facts, factsOf, remoteOf } from "./handshake.ts";
 import { type DropReason, HandshakeLimits, type LimitOptions } from "./limits.ts";
 import { denied, peerFailure } from "./peer-failure.ts";
 import { RecordTap, trackEnd } from "./record-tap.ts";
 import { RefusalSecret } from "./refusal.ts";
 import { Sessions } from "./sessions.ts";
 import type { Trust } from "./trust.ts";
-import { type Approach, alertOf, type DenialReason, type Verdict } from "./verdict.ts";
+import { type Approach, alertOf, type Verdict } from "./verdict.ts";
 
 export interface GateOptions {
   credentials: Credentials;
@@ -146,7 +140,7 @@ export class Gate {
     raw.once("close", gone); // below a tap the end of the connection does not show by itself
     socket.once("secure", () => {
       raw.off("close", gone);
-      const facts = this.#facts(socket, undefined);
+      const facts = factsOf(socket, undefined);
       const verdict = this.#verdict(facts, { direction: "in", purpose, address, resumed: socket.isSessionReused() });
       if (!verdict.admit) {
         this.#deny(raw, secret, verdict, { direction: "in", purpose, address, certificate: facts.certificate });
@@ -229,7 +223,7 @@ export class Gate {
       let connection: PeerConnection | undefined;
       socket.once("secureConnect", () => {
         const resumed = socket.isSessionReused();
-        const facts = this.#facts(socket, resumed ? kept?.certificate : undefined);
+        const facts = factsOf(socket, resumed ? kept?.certificate : undefined);
         this.#options.trust.paths.pool(o.expected.intermediates ?? []);
         const verdict = this.#verdict(facts, { direction: "out", purpose, address, resumed, expected: o.expected });
         if (!verdict.admit) {
@@ -257,18 +251,6 @@ export class Gate {
         resolve({ connection, stream: socket });
       });
     });
-  }
-
-  /** Who is there: from the handshake, or, where a resumed session shows no certificate, from the session we kept. */
-  #facts(socket: TLSSocket, kept: PeerCertificate | undefined): Facts {
-    if (kept !== undefined) return { certificate: kept, sent: [] };
-    const leaf = socket.getPeerX509Certificate();
-    if (leaf === undefined) return { failure: "no-certificate" };
-    try {
-      return { certificate: peerCertificate(parseCertificate(leaf.raw)), sent: sentWith(leaf) };
-    } catch {
-      return { failure: "certificate-malformed" };
-    }
   }
 
   #verdict(facts: Facts, how: How): Judged {
@@ -402,21 +384,6 @@ export class Gate {
   }
 }
 
-export interface ConnectOptions {
-  expected: Expected;
-  alpn: string;
-  purpose: Purpose;
-  /** Only for data channels: the token that routes them. */
-  serverName?: string;
-}
-
-interface Facts {
-  certificate?: PeerCertificate;
-  sent?: readonly Certificate[];
-  /** Set where there is no certificate. */
-  failure?: DenialReason;
-}
-
 interface How {
   direction: "in" | "out";
   purpose: Purpose | undefined;
@@ -428,8 +395,3 @@ interface How {
 type DeniedHow = Pick<How, "direction" | "purpose" | "address"> & { certificate: PeerCertificate | undefined };
 
 type Judged = (Verdict & { admit: false }) | (Verdict & { admit: true } & { approach: Approach });
-
-function protocolOf(purpose: Purpose | undefined): Protocol | "request" | undefined {
-  if (purpose === undefined) return undefined;
-  return purpose.kind === "protocol" ? purpose.protocol : purpose.kind === "data" ? "ftps" : "request";
-}

@@ -1,11 +1,31 @@
 import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { type Certificate, parseCertificate } from "../pki/certificate.ts";
+import { type Certificate, type PeerCertificate, parseCertificate, peerCertificate } from "../pki/certificate.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerAddress } from "./connection.ts";
+import type { DenialReason } from "./verdict.ts";
 
 const MAX_SENT = 16;
+
+export interface Facts {
+  certificate?: PeerCertificate;
+  sent?: readonly Certificate[];
+  /** Set where there is no certificate. */
+  failure?: DenialReason;
+}
+
+/** Who is there: from the handshake, or, where a resumed session shows no certificate, from the session we kept. */
+export function factsOf(socket: TLSSocket, kept: PeerCertificate | undefined): Facts {
+  if (kept !== undefined) return { certificate: kept, sent: [] };
+  const leaf = socket.getPeerX509Certificate();
+  if (leaf === undefined) return { failure: "no-certificate" };
+  try {
+    return { certificate: peerCertificate(parseCertificate(leaf.raw)), sent: sentWith(leaf) };
+  } catch {
+    return { failure: "certificate-malformed" };
+  }
+}
 
 /** The certificates that came beside the leaf. @throws when there are too many */
 export function sentWith(leaf: X509Certificate): Certificate[] {
