@@ -24,18 +24,15 @@ export type RequestSink = (request: string, from: Stranger) => Promise<"kept" | 
 export function takeRequest(stream: Duplex, from: Stranger, sink: RequestSink): void {
   const parts: Buffer[] = [];
   let size = 0;
-  let taken = false;
   const timer = setTimeout(() => stream.destroy(), SECONDS * 1000);
   stream.on("error", () => undefined);
   stream.once("close", () => clearTimeout(timer));
   stream.on("data", (chunk: Buffer) => {
-    if (taken) return void stream.destroy(); // a second frame
     parts.push(chunk);
     size += chunk.length;
-    const frame = readFrame(Buffer.concat(parts, size));
+    const frame = readFrame(Buffer.concat(parts, size)); // what comes behind the frame refuses it, too
     if (frame === "wait") return;
     if (frame === "refuse") return void stream.destroy();
-    taken = true;
     sink(frame, from).then(
       (answer) => stream.end(Buffer.from([answer === "kept" ? KEPT : LATER])),
       () => stream.destroy(),

@@ -16,9 +16,7 @@ export function orderRoutes(routes: readonly Route[]): Route[] {
     .filter(
       ({ address }) => (isIPv4(address.host) || isIPv6(address.host)) && address.port > 0 && address.port < 65_536,
     )
-    .map((route, index) => ({ route, index }))
-    .sort((a, b) => rank(a.route) - rank(b.route) || a.index - b.index)
-    .map(({ route }) => route)
+    .sort((a, b) => rank(a) - rank(b))
     .slice(0, MAX_ROUTES);
 }
 
