@@ -72,8 +72,8 @@ export class FtpsEndpoint implements Endpoint {
 
     const guard = new LoginGuard(() => performance.now());
     const outgoing = new OutgoingFiles(store, outbox);
-    const send = (to: Identity, name: string, size: number | undefined, source: AsyncIterable<Uint8Array>) =>
-      this.send({ to: [to], name, source, ...(size === undefined ? {} : { size }) });
+    const send = (to: Identity, name: string, source: AsyncIterable<Uint8Array>) =>
+      this.send({ to: [to], name, source });
     const tree = () => new OwnerTree({ store, outgoing, directory, send, maxFileBytes });
     const own = { access, tls: local.tls, guard, tree, clock, log, maxFileBytes };
     this.#listener = await listenLocal({ host: local.host, port: local.ftpPort }, (socket: LocalSocket) =>

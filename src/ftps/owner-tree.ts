@@ -3,8 +3,9 @@ import type { Store } from "../delivery/store.ts";
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import type { Directory } from "../sixid/directory.ts";
+import { safeFileName } from "../smime/file-name.ts";
 import { inboxFiles, inboxPeers } from "./inbox-files.ts";
-import { type OutgoingFiles, outgoingEntry } from "./outgoing-files.ts";
+import { type OutgoingFile, type OutgoingFiles, outgoingEntry } from "./outgoing-files.ts";
 import { segmentsOf, type VirtualPath } from "./path.ts";
 import type { Committed, Entry, Source, Tree } from "./tree.ts";
 
@@ -13,7 +14,7 @@ export interface OwnerTreeOptions {
   outgoing: OutgoingFiles;
   directory: Pick<Directory, "lookup">;
   /** Makes a file durable in the outbox. */
-  send(to: Identity, name: string, size: number | undefined, source: AsyncIterable<Uint8Array>): Promise<ItemId>;
+  send(to: Identity, name: string, source: AsyncIterable<Uint8Array>): Promise<ItemId>;
   maxFileBytes: number;
 }
 
@@ -51,9 +52,7 @@ export class OwnerTree implements Tree {
         return folder(place.peer, "cel");
       case "peer-file": {
         if (place.name === STATUS) return statusEntry(await this.#status(place.peer));
-        const file = (await this.#o.outgoing.of(place.peer)).get(place.name);
-        if (file === undefined) throw notFound();
-        return outgoingEntry(file);
+        return outgoingEntry(await this.#sent(place));
       }
     }
   }
@@ -96,7 +95,7 @@ export class OwnerTree implements Tree {
     if (place.kind !== "peer-file" || place.name === STATUS) throw forbidden();
     if (size > this.#o.maxFileBytes) throw new SuiteError("limit-exceeded", "the file is too large", { fault: "peer" });
     await this.#check(place.peer, signal);
-    const earlier = (await this.#o.outgoing.of(place.peer)).get(place.name);
+    const earlier = (await this.#o.outgoing.of(place.peer)).get(safeFileName(place.name));
     if (earlier?.open === true)
       throw new SuiteError("conflict", "a file of that name is on its way", { fault: "peer" });
   }
@@ -104,22 +103,28 @@ export class OwnerTree implements Tree {
   async write(
     path: VirtualPath,
     bytes: AsyncIterable<Uint8Array>,
-    { size }: { size?: number },
+    _o: { size?: number },
     _signal: AbortSignal,
   ): Promise<Committed> {
     const place = placeOf(path);
     if (place.kind !== "peer-file") throw forbidden();
-    const item = await this.#o.send(place.peer, place.name, size, limited(bytes, this.#o.maxFileBytes));
+    const item = await this.#o.send(place.peer, place.name, limited(bytes, this.#o.maxFileBytes));
     return { text: `Accepted ${item}` };
   }
 
   async remove(path: VirtualPath): Promise<void> {
     const place = placeOf(path);
     if (place.kind !== "peer-file" || place.name === STATUS) throw forbidden();
-    const file = (await this.#o.outgoing.of(place.peer)).get(place.name);
-    if (file === undefined) throw notFound();
+    const file = await this.#sent(place);
     if (!file.open) throw forbidden(); // it has arrived, or has failed: there is nothing to take back
     await this.#o.outgoing.cancel(file, place.peer);
+  }
+
+  /** A file as it was put there; its name may have been made harmless. */
+  async #sent({ peer, name }: { peer: Identity; name: string }): Promise<OutgoingFile> {
+    const file = (await this.#o.outgoing.of(peer)).get(safeFileName(name));
+    if (file === undefined) throw notFound();
+    return file;
   }
 
   async #status(peer: Identity): Promise<Buffer> {

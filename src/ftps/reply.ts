@@ -52,14 +52,22 @@ export function reply(code: number, text: string | readonly string[]): Reply {
   return { code, text };
 }
 
-/** The bytes of a reply. Of several lines the inner ones begin with a space, so that none looks like the last. */
+/**
+ * The bytes of a reply. Of several lines the inner ones begin with a space, so that none looks like the last; what a program
+ * said and is told again ends no line.
+ */
 export function formatReply({ code, text }: Reply): string {
-  if (typeof text === "string") return `${code} ${text}\r\n`;
+  if (typeof text === "string") return `${code} ${visible(text)}\r\n`;
   const last = text.length - 1;
   return text
+    .map(visible)
     .map((line, at) => (at === last ? `${code} ${line}` : at === 0 ? `${code}-${line}` : ` ${line}`))
     .map((line) => `${line}\r\n`)
     .join("");
+}
+
+function visible(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f]/g, "?");
 }
 
 /** Failure → reply, total (architecture.md §6): a new code does not compile until it has a line here. */

@@ -79,6 +79,7 @@ async function* rawBytes(
     chunks.return?.()?.catch(() => undefined);
   }
   if (!data.endedCleanly()) throw cut("fin");
+  stream.end(); // our close_notify answers theirs before the file is made durable: programs wait for it
 }
 
 /** Waits for a step of the transfer, but neither for ever nor after an abort. */

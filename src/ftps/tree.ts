@@ -36,7 +36,7 @@ export interface Tree {
   read(path: VirtualPath, from: number, signal: AbortSignal): Promise<Source>;
   /**
    * Takes a file whole. Resolves only when it is durable; whatever `bytes` throws passes, and then nothing is kept.
-   * @param size as the program announced it by ALLO
+   * @param size as the program announced it by ALLO: room to set aside, not what comes
    */
   write(
     path: VirtualPath,

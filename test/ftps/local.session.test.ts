@@ -5,6 +5,7 @@ import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LoginGuard, serveLocal } from "../../src/ftps/local.ts";
 import type { Session, SessionLimits } from "../../src/ftps/session.ts";
@@ -515,6 +516,89 @@ describe("a peer's folder", () => {
     await talk.ask("CWD /peers/Bob@Alpha.Test", 250);
     talk.stream.destroy();
   });
+});
+
+test("a stop waits for the upload that is under way, and says 421 to the idle", async () => {
+  const other = await startFileNode(world, world.person("frida"), folder.path);
+  const login = async () => {
+    const talk = await Talk.local(other.port);
+    await talk.secure();
+    await talk.ask("USER frida", 331);
+    await talk.ask(`PASS ${PASSWORD}`, 230);
+    return talk;
+  };
+  const [busy, idle] = [await login(), await login()];
+  for (const line of ["PBSZ 0", "PROT P", "TYPE I"]) await busy.ask(line, 200);
+  const data = await busy.data();
+  await busy.ask("STOR /peers/bob@alpha.test/last.bin", 150);
+  await data.write(randomBytes(100_000));
+  const stopped = other.ftps.stop();
+  await idle.answer(421);
+  await idle.end();
+  await expect(Talk.local(other.port)).rejects.toThrow();
+  data.tls.end(randomBytes(100_000));
+  await busy.answer(226);
+  await busy.end();
+  await stopped;
+  expect((await other.store.items({ box: "sent", kind: "file" }))[0]?.size).toBeGreaterThan(200_000);
+  await other[Symbol.asyncDispose]();
+});
+
+test("whatever lines come, each gets one reply that RFC 959 knows", async () => {
+  const verbs = [
+    "CWD",
+    "PWD",
+    "TYPE",
+    "STRU",
+    "MODE",
+    "REST",
+    "ALLO",
+    "OPTS",
+    "HELP",
+    "STAT",
+    "MLST",
+    "SIZE",
+    "MDTM",
+    "RETR",
+  ];
+  const verb = fc.constantFrom(
+    ...verbs,
+    "STOR",
+    "DELE",
+    "LIST",
+    "NLST",
+    "MLSD",
+    "PROT",
+    "PBSZ",
+    "ABOR",
+    "PORT",
+    "RNTO",
+    "FEAT",
+    "X",
+  );
+  const path = fc.constantFrom(
+    "/",
+    "..",
+    "inbox",
+    "/peers/bob@alpha.test",
+    "/peers/bob@alpha.test/x",
+    "I",
+    "A",
+    "5",
+    "P",
+    "UTF8 ON",
+  );
+  const argument = fc.oneof(fc.constant(""), path, fc.string({ unit: "binary", maxLength: 20 }));
+  const line = fc.tuple(verb, argument).map(([name, rest]) => `${name} ${rest.toWellFormed().replace(/[\r\n]/g, "")}`);
+  const talk = await owner();
+  await fc.assert(
+    fc.asyncProperty(fc.array(line, { minLength: 1, maxLength: 10 }), async (lines) => {
+      talk.stream.write(lines.map((one) => `${one}\r\n`).join(""));
+      for (const _ of lines) expect((await talk.answer()).code).toSatisfy((code: number) => code >= 200 && code < 560);
+      await talk.ask("NOOP", 200);
+    }),
+  );
+  talk.stream.destroy();
 });
 
 describe("time", () => {

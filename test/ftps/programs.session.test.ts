@@ -80,6 +80,23 @@ test("curl puts a file into a peer's folder, and the peer's curl gets it out of 
   expect(readFileSync(got).equals(bytes)).toBe(true);
 });
 
+test.each([
+  ["TLS 1.2", ["--tls-max", "1.2"]],
+  ["PASV", ["--disable-epsv"]],
+  ["data in clear", ["--ftp-ssl-control"]],
+])("curl works by %s, both ways", async (name, how) => {
+  const bytes = randomBytes(1_000_001);
+  const file = newFile(`curl ${name}.bin`, bytes);
+  const put = await curl(alice, ...how, "-T", file, url(alice, "/peers/bob@alpha.test/"));
+  expect(put.code, put.output).toBe(0);
+  expect(await delivered(alice, `curl ${name}.bin`)).toBe("delivered");
+  const got = join(folder.path, `${name}.got`);
+  const from = url(bob, `/inbox/alice@alpha.test/curl%20${encodeURIComponent(name)}.bin`);
+  const get = await curl(bob, ...how, "-o", got, from);
+  expect(get.code, get.output).toBe(0);
+  expect(readFileSync(got).equals(bytes)).toBe(true);
+});
+
 test("curl goes on with a download in the middle", async () => {
   const bytes = randomBytes(200_000);
   const item = await alice.ftps.send({ to: [bob.person.identity], name: "part.bin", source: pieces(bytes) });

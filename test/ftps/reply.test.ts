@@ -55,6 +55,11 @@ test("every failure has its reply, and all refusals of a seal are one text", () 
 test.each<[string, Reply, string]>([
   ["one line", reply(200, "ok"), "200 ok\r\n"],
   ["several", reply(211, ["Features:", "SIZE", "End."]), "211-Features:\r\n SIZE\r\n211 End.\r\n"],
+  [
+    "what would end the line",
+    reply(500, 'Command "A\r\n226 B\u007f" not understood.'),
+    '500 Command "A??226 B?" not understood.\r\n',
+  ],
   ["a line that looks like the last", reply(213, ["A", "213 x", "B"]), "213-A\r\n 213 x\r\n213 B\r\n"],
 ])("a reply is written as RFC 959 §4.2 says: %s", (_name, what, expected) => {
   expect(formatReply(what)).toBe(expected);
