@@ -78,6 +78,7 @@ export class Session {
   #control: Duplex;
   #running = false;
   #quitting = false;
+  #hungUp = false;
   /** TLS is being put on the connection: it is not ours to read. */
   #detached = false;
   #clearCommands = 0;
@@ -276,6 +277,7 @@ export class Session {
 
   #attach(control: Duplex): void {
     control.on("data", (chunk: Buffer) => {
+      if (this.#hungUp) return; // read over, so that its end is seen
       this.#reader.push(chunk);
       this.#read();
     });
@@ -287,7 +289,7 @@ export class Session {
 
   /** Takes lines as far as there is room for them, and for their replies. */
   #read(): void {
-    while (!this.#isFull && !this.#quitting && !this.#detached && !this.#control.destroyed) {
+    while (!this.#isFull && !this.#quitting && !this.#detached && !this.#hungUp && !this.#control.destroyed) {
       const line = this.#reader.next();
       if (line === undefined) break;
       if (line.kind === "too-long") return this.close(REPLIES.lineTooLong);
@@ -365,7 +367,8 @@ export class Session {
 
   #hangUp(): void {
     const control = this.#control;
-    if (control.destroyed) return;
+    if (control.destroyed || this.#hungUp) return;
+    this.#hungUp = true;
     control.end();
     const timer = setTimeout(() => control.destroy(), CLOSING_MS);
     control.once("close", () => clearTimeout(timer));
