@@ -18,7 +18,7 @@ export interface OutgoingFile {
 }
 
 const PAGE = 1_000;
-const MOST_HEADS = 10_000;
+const MOST_REMEMBERED = 10_000;
 
 /** What the owner's files on their way to a peer look like in the peer's folder. */
 export class OutgoingFiles {
@@ -26,6 +26,8 @@ export class OutgoingFiles {
   readonly #outbox: Outbox;
   /** Bytes of the head by the digest of the entity, which never changes. */
   readonly #heads = new Map<string, number>();
+  /** Names of items, which never change either. */
+  readonly #names = new Map<ItemId, string>();
 
   constructor(store: Store, outbox: Outbox) {
     this.#store = store;
@@ -53,6 +55,14 @@ export class OutgoingFiles {
     return files;
   }
 
+  /** Whether a file of this name is on its way: asked before each upload, so it looks at no more than what is open. */
+  async isOpen(peer: Identity, name: string): Promise<boolean> {
+    for (const { item, to } of await this.#outbox.receipts({ open: true })) {
+      if (to === peer && (await this.#nameOf(item)) === name) return true;
+    }
+    return false;
+  }
+
   /** A line for each file: state, name. */
   async status(peer: Identity): Promise<Buffer> {
     const lines = [...(await this.of(peer)).values()].map((file) => {
@@ -64,6 +74,16 @@ export class OutgoingFiles {
 
   cancel(file: OutgoingFile, peer: Identity): Promise<void> {
     return this.#outbox.cancel(file.id, peer);
+  }
+
+  async #nameOf(id: ItemId): Promise<string> {
+    const known = this.#names.get(id);
+    if (known !== undefined) return known;
+    const { kind, fileName, title } = await this.#store.item(id);
+    const name = kind === "file" ? (fileName ?? title) : "";
+    if (this.#names.size >= MOST_REMEMBERED) this.#names.clear();
+    this.#names.set(id, name);
+    return name;
   }
 
   async #receipt(item: ItemId, peer: Identity): Promise<Receipt | undefined> {
@@ -81,7 +101,7 @@ export class OutgoingFiles {
     if (known !== undefined) return known;
     const { headBytes, body } = await splitEntity(this.#store.openContent(content));
     await body.return(undefined);
-    if (this.#heads.size >= MOST_HEADS) this.#heads.clear();
+    if (this.#heads.size >= MOST_REMEMBERED) this.#heads.clear();
     this.#heads.set(content.digest, headBytes.length);
     return headBytes.length;
   }

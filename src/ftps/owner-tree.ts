@@ -95,9 +95,9 @@ export class OwnerTree implements Tree {
     if (place.kind !== "peer-file" || place.name === STATUS) throw forbidden();
     if (size > this.#o.maxFileBytes) throw new SuiteError("limit-exceeded", "the file is too large", { fault: "peer" });
     await this.#check(place.peer, signal);
-    const earlier = (await this.#o.outgoing.of(place.peer)).get(safeFileName(place.name));
-    if (earlier?.open === true)
+    if (await this.#o.outgoing.isOpen(place.peer, safeFileName(place.name))) {
       throw new SuiteError("conflict", "a file of that name is on its way", { fault: "peer" });
+    }
   }
 
   async write(
