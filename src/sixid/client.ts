@@ -1,6 +1,6 @@
 import type { HttpsClient, HttpsResponse } from "../peertls-core/service.ts";
 import type { Certificate, Fingerprint } from "../pki/certificate.ts";
-import { parseCertificate } from "../pki/certificate.ts";
+import { parseCertificate, peerCertificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
@@ -8,8 +8,8 @@ import { asSuiteError, SuiteError, type SuiteErrorCode } from "../pki/suite-erro
 import { makeAddresses, makeIdentity, type OwnIdentity } from "./announce.ts";
 import type { DeviceAddress, Directory, PeerDevice, PeerRecord } from "./directory.ts";
 import { checkAddresses, checkContinuity, type PinStore, type RecordEvent } from "./pins.ts";
-import { domainsReply, type RecordReply, recordReply } from "./records.ts";
-import { type RecordSigner, rejected } from "./signed.ts";
+import { type AddressesBody, domainsReply, MAX_ADDRESSES_BYTES, type RecordReply, recordReply } from "./records.ts";
+import { checkSignature, type RecordSigner, readSigned, rejected } from "./signed.ts";
 import {
   addressesOf,
   type VerifiedAddresses,
@@ -69,13 +69,35 @@ export class DirectoryClient implements Directory {
     return record;
   }
 
+  /** Announces where this device is. Behind what the directory has of it already (our clock went back), it goes on from there. */
   async publishAddresses(addresses: readonly DeviceAddress[], signal: AbortSignal): Promise<void> {
-    const now = this.#o.clock();
-    this.#addressSeq = Math.max(this.#addressSeq + 1, now.getTime());
     const signer = this.#o.signer();
-    const jws = await makeAddresses(this.#o.uuid, addresses, this.#addressSeq, signer, now);
-    await this.#ask("PUT", `/v1/devices/${signer.certificate.fingerprint}/addresses`, jws, signal);
-    for (const [identity, { record }] of this.#cache) if (record.uuid === this.#o.uuid) this.#cache.delete(identity);
+    for (let attempt = 0; attempt < PUBLISH_ATTEMPTS; attempt++) {
+      const now = this.#o.clock();
+      this.#addressSeq = Math.max(this.#addressSeq + 1, now.getTime());
+      const jws = await makeAddresses(this.#o.uuid, addresses, this.#addressSeq, signer, now);
+      const path = `/v1/devices/${signer.certificate.fingerprint}/addresses`;
+      const response = await this.#ask("PUT", path, jws, signal, [409]);
+      if (response.status !== 409) {
+        for (const [identity, { record }] of this.#cache)
+          if (record.uuid === this.#o.uuid) this.#cache.delete(identity);
+        return;
+      }
+      this.#addressSeq = Math.max(this.#addressSeq, await this.#publishedSeq(signer, signal));
+    }
+    throw keepsChanging();
+  }
+
+  /** The sequence under which the directory has this device's addresses: told by our own signature, 0 if there are none. */
+  async #publishedSeq(signer: RecordSigner, signal: AbortSignal): Promise<number> {
+    const own = peerCertificate(signer.certificate).identities[0]?.identity;
+    if (own === undefined) return 0;
+    const reply = await parse<RecordReply>(recordReply, await this.#ask("GET", recordPath(own), undefined, signal));
+    const jws = reply.devices[signer.certificate.fingerprint]?.addresses;
+    if (jws === undefined) return 0;
+    const signed = readSigned(jws, "sixid-addresses", MAX_ADDRESSES_BYTES);
+    await checkSignature(signed, signer.certificate);
+    return (signed.body as AddressesBody).seq;
   }
 
   /** Publishes the durable part of the own record; a lost race is tried again upon the current object. */
@@ -89,10 +111,7 @@ export class DirectoryClient implements Directory {
         return;
       }
     }
-    throw new SuiteError("busy", "the own record keeps changing in the directory", {
-      fault: "service",
-      temporary: true,
-    });
+    throw keepsChanging();
   }
 
   /** The domains that the own server knows, with their anchors. */
@@ -266,6 +285,13 @@ async function current(jws: string, record: VerifiedIdentity, now: Date): Promis
     if (error instanceof SuiteError && error.details["step"] === "expired") return undefined;
     throw error;
   }
+}
+
+function keepsChanging(): SuiteError {
+  return new SuiteError("busy", "the own record keeps changing in the directory", {
+    fault: "service",
+    temporary: true,
+  });
 }
 
 function recordPath(identity: Identity): string {

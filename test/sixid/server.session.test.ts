@@ -228,6 +228,31 @@ describe("a device's addresses", () => {
     expect((await request(own.person.auth, "PUT", path(other.person), jws)).status).toBe(403);
   });
 
+  test("a node whose clock went back goes on from what the directory has, and says nothing twice", async () => {
+    const own = await published();
+    const http = httpTo(alpha, server.address, own.person.auth);
+    const node = (ahead: number) =>
+      new DirectoryClient({
+        http,
+        uuid: own.uuid,
+        signer: () => own.person.auth,
+        anchorsFor: () => [alpha.anchor],
+        pins: new MemoryPins(),
+        clock: () => new Date(Date.now() + ahead),
+        log,
+        onEvent: () => undefined,
+      });
+    const seq = async () => {
+      const jws = (await server.store.record(own.uuid))?.devices[0]?.addresses ?? "";
+      return JSON.parse(payloadOf(jws)) as { seq: number; addresses: { port: number }[] };
+    };
+    await node(60_000).publishAddresses([at], signal());
+    const before = await seq();
+    await node(-3_600_000).publishAddresses([{ ...at, port: 1 }], signal());
+    expect(await seq()).toMatchObject({ seq: before.seq + 1, addresses: [{ port: 1 }] });
+    http.close();
+  });
+
   test("a device does not announce another device of the same person", async () => {
     const own = await published();
     const second = alpha.person({ identity: own.person.identity, encryptionKey: "ec" });
