@@ -1,58 +1,70 @@
 import type { Socket } from "node:net";
 import { connect, type SecureContext, TLSSocket } from "node:tls";
-import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
+import { Registry } from "prom-client";
+import type { PeerCertificate } from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { peekHello } from "./client-hello.ts";
 import { GATE_KEY, type PeerAddress, PeerConnection } from "./connection.ts";
 import { type Credentials, peerSecureContext } from "./credentials.ts";
-import { type ConnectOptions, type Denial, type Door, type Expected, type Purpose, protocolOf } from "./door.ts";
+import { type ConnectOptions, type Denial, type Door, type Purpose, protocolOf } from "./door.ts";
 import { Confirmation, type Facts, factsOf, remoteOf } from "./handshake.ts";
+import { type How, type Judged, Judging, type RevocationSource } from "./judging.ts";
 import { type DropReason, HandshakeLimits, type LimitOptions } from "./limits.ts";
+import { GateMetrics } from "./metrics.ts";
 import { denied, peerFailure } from "./peer-failure.ts";
 import { RecordTap, trackEnd } from "./record-tap.ts";
 import { RefusalSecret } from "./refusal.ts";
 import { Sessions } from "./sessions.ts";
 import type { Trust } from "./trust.ts";
-import { type Approach, alertOf, type Verdict } from "./verdict.ts";
+import { alertOf, type Verdict } from "./verdict.ts";
 
 export interface GateOptions {
   credentials: Credentials;
   trust: Trust;
   limits: LimitOptions;
+  /** Without one nothing is checked. */
+  revocations?: RevocationSource;
+  /** Where the numbers are kept; a private one if absent. */
+  registry?: Registry;
   clock: () => Date;
   /** Random bytes. */
   random: (length: number) => Buffer;
   log: Log;
   onDenied?: (denial: Denial) => void;
-  onDropped?: (reason: DropReason | "handshake-timeout" | "tls-error") => void;
+  onDropped?: (reason: Dropped) => void;
 }
 
-const REJUDGED_A_TICK = 500;
-
-interface Open {
-  approach: Approach;
-  connection: PeerConnection;
-  data: boolean;
-}
+type Dropped = DropReason | "handshake-timeout" | "tls-error";
 
 /** The only way from a raw socket to a `PeerConnection`: accepted, dialled, full, resumed, control and data alike. */
 export class Gate {
   readonly #options: GateOptions;
   readonly #limits: HandshakeLimits;
   readonly #sessions = new Sessions();
-  readonly #open = new Map<PeerConnection, Open>();
+  readonly #judging: Judging;
+  readonly metrics: GateMetrics;
   #credentials: Credentials;
   #context: SecureContext;
-  /** Whether the self-test proved the alert records; else a refusal is a plain close. */
-  alerts = true;
+  #alerts = true;
 
   constructor(options: GateOptions) {
     this.#options = options;
     this.#limits = new HandshakeLimits(options.limits);
     this.#credentials = options.credentials;
     this.#context = peerSecureContext(options.credentials);
-    options.trust.onChange(() => this.#judgeAgain());
+    this.#judging = new Judging(options);
+    this.metrics = new GateMetrics(options.registry ?? new Registry(), {
+      connections: () => this.connections,
+      pending: () => this.#limits.pending,
+    });
+    this.metrics.denialMode(true);
+  }
+
+  /** Whether the self-test proved the alert records; else a refusal is a plain close. */
+  set alerts(proven: boolean) {
+    this.#alerts = proven;
+    this.metrics.denialMode(proven);
   }
 
   get credentials(): Credentials {
@@ -67,7 +79,12 @@ export class Gate {
   }
 
   get connections(): readonly PeerConnection[] {
-    return [...this.#open.keys()];
+    return this.#judging.connections;
+  }
+
+  /** Judges all open connections again; policy and revocation do so by themselves when they change. */
+  judgeAgain(): void {
+    this.#judging.judgeAgain();
   }
 
   /** Judges an accepted socket. Nothing is thrown: whoever may not come in is gone afterwards. */
@@ -78,10 +95,11 @@ export class Gate {
       raw.destroy();
       return;
     }
-    const dropped = this.#limits.begin(address.host, performance.now());
+    const began = performance.now();
+    const dropped = this.#limits.begin(address.host, began);
     if (dropped !== undefined) {
       raw.resetAndDestroy();
-      this.#options.onDropped?.(dropped);
+      this.#dropped("server", dropped);
       return;
     }
     raw.setNoDelay(true);
@@ -94,11 +112,11 @@ export class Gate {
     };
     // An absolute timer: the one of TLSSocket restarts with every byte that drips in.
     const timer = setTimeout(() => {
-      this.#options.onDropped?.("handshake-timeout");
+      this.#dropped("server", "handshake-timeout");
       raw.destroy();
     }, this.#options.limits.handshakeSeconds * 1000);
     raw.once("close", () => settle(false));
-    const handshake = { address, door, settle, settled: () => settled };
+    const handshake = { address, door, began, settle, settled: () => settled };
     const data = door.awaitsData?.();
     if (data === undefined) this.#handshake(raw, raw, handshake);
     // How a data channel ended has to be known (a cut file is no file): a tap lies below its TLS.
@@ -109,7 +127,13 @@ export class Gate {
   #handshake(
     raw: Socket,
     below: Socket | RecordTap,
-    o: { address: PeerAddress; door: Door; settle: (admitted: boolean) => void; settled: () => boolean },
+    o: {
+      address: PeerAddress;
+      door: Door;
+      began: number;
+      settle: (admitted: boolean) => void;
+      settled: () => boolean;
+    },
   ): void {
     const { address, door, settle } = o;
     let purpose = door.implied;
@@ -128,7 +152,7 @@ export class Gate {
     const secret = new RefusalSecret(socket, "server");
     socket.on("error", (error) => {
       if (o.settled()) return;
-      this.#options.onDropped?.("tls-error");
+      this.#dropped("server", "tls-error");
       this.#options.log.debug({ address, error: error.message }, "handshake of a peer failed");
     });
     const gone = () => {
@@ -141,7 +165,12 @@ export class Gate {
     socket.once("secure", () => {
       raw.off("close", gone);
       const facts = factsOf(socket, undefined);
-      const verdict = this.#verdict(facts, { direction: "in", purpose, address, resumed: socket.isSessionReused() });
+      const verdict = this.#judge(facts, o.began, {
+        direction: "in",
+        purpose,
+        address,
+        resumed: socket.isSessionReused(),
+      });
       if (!verdict.admit) {
         this.#deny(raw, secret, verdict, { direction: "in", purpose, address, certificate: facts.certificate });
         settle(false);
@@ -178,6 +207,7 @@ export class Gate {
         return;
       }
       raw.setNoDelay(true);
+      const began = performance.now();
       const sessionKey = `${o.expected.fingerprints.join(",")}|${o.alpn}`;
       const kept = o.serverName === undefined ? this.#sessions.take(sessionKey) : undefined;
       const socket = connect({
@@ -217,15 +247,16 @@ export class Gate {
       socket.on("session", (session: Buffer) => {
         if (!admitted) return;
         confirmed.succeed(); // tickets come from a server that has admitted us
-        const facts = this.#open.get(connection as PeerConnection);
-        if (facts !== undefined) this.#sessions.put(sessionKey, { session, certificate: facts.approach.certificate });
+        const approach = connection === undefined ? undefined : this.#judging.approachOf(connection);
+        if (approach !== undefined) this.#sessions.put(sessionKey, { session, certificate: approach.certificate });
       });
       let connection: PeerConnection | undefined;
       socket.once("secureConnect", () => {
         const resumed = socket.isSessionReused();
         const facts = factsOf(socket, resumed ? kept?.certificate : undefined);
         this.#options.trust.paths.pool(o.expected.intermediates ?? []);
-        const verdict = this.#verdict(facts, { direction: "out", purpose, address, resumed, expected: o.expected });
+        const how = { direction: "out", purpose, address, resumed, expected: o.expected } as const;
+        const verdict = this.#judge(facts, began, how);
         if (!verdict.admit) {
           failure = denied(verdict.reason);
           this.#deny(raw, secret, verdict, { direction: "out", purpose, address, certificate: facts.certificate });
@@ -253,45 +284,23 @@ export class Gate {
     });
   }
 
-  #verdict(facts: Facts, how: How): Judged {
-    try {
-      if (facts.certificate === undefined) return { admit: false, reason: facts.failure ?? "no-certificate" };
-      const { certificate } = facts;
-      const time = this.#options.clock();
-      const path = this.#options.trust.paths.find(certificate.certificate, facts.sent ?? [], time);
-      const approach: Approach = {
-        direction: how.direction,
-        protocol: protocolOf(how.purpose) ?? "request",
-        certificate,
-        path,
-        address: how.address,
-        time,
-        resumed: how.resumed,
-        ...(how.expected === undefined ? {} : { expected: how.expected }),
-      };
-      const verdict = this.#options.trust.policy.judge(approach);
-      if (!verdict.admit) return verdict;
-      // A data channel belongs to one control connection: the same key, or it is not let in.
-      if (how.purpose?.kind === "data" && how.purpose.control.fingerprint !== certificate.fingerprint) {
-        return { admit: false, reason: "not-admitted" };
-      }
-      if (how.purpose === undefined) return { admit: false, reason: "protocol-unknown" };
-      if (how.direction === "in" && this.#tooMany(certificate.fingerprint, how.purpose))
-        return { admit: false, reason: "busy" };
-      return { ...verdict, approach };
-    } catch (error) {
-      this.#options.log.error({ error, address: how.address }, "the gate failed; the peer is refused");
-      return { admit: false, reason: "gate-failure" };
-    }
+  #judge(facts: Facts, began: number, how: How): Judged {
+    const from = performance.now();
+    const judged = this.#judging.judge(facts, how);
+    const now = performance.now();
+    this.metrics.gate((now - from) / 1000);
+    const { direction, purpose, resumed } = how;
+    const role = direction === "in" ? "server" : "client";
+    this.metrics.handshake(
+      { role, protocol: protocolOf(purpose), resumed, seconds: (now - began) / 1000 },
+      judged.admit ? { result: "admitted" } : { result: "denied", reason: judged.reason },
+    );
+    return judged;
   }
 
-  #tooMany(key: Fingerprint, purpose: Purpose): boolean {
-    const data = purpose.kind === "data";
-    let count = 0;
-    for (const open of this.#open.values()) {
-      if (open.connection.fingerprint === key && open.connection.direction === "in" && open.data === data) count += 1;
-    }
-    return count >= (data ? this.#options.limits.dataChannelsPerKey : this.#options.limits.connectionsPerKey);
+  #dropped(role: "server" | "client", reason: Dropped): void {
+    this.metrics.handshake({ role, protocol: undefined, resumed: false, seconds: 0 }, { result: "dropped", reason });
+    this.#options.onDropped?.(reason);
   }
 
   #admit(
@@ -315,9 +324,10 @@ export class Gate {
       stream: socket,
       confirmed,
     });
-    // What is kept for judging again holds no chain: the path cache has it.
-    this.#open.set(connection, { approach, connection, data });
-    socket.once("close", () => this.#open.delete(connection));
+    this.#judging.opened(connection, approach, data);
+    socket.once("close", () =>
+      this.metrics.closed(connection.protocol, { read: raw.bytesRead, written: raw.bytesWritten }),
+    );
     this.#options.log.info(
       {
         conn: connection.id,
@@ -336,7 +346,8 @@ export class Gate {
 
   #deny(raw: Socket, secret: RefusalSecret, verdict: Verdict & { admit: false }, how: DeniedHow): void {
     const alert = alertOf(verdict.reason);
-    secret.refuse(raw, this.alerts ? alert : undefined);
+    secret.refuse(raw, this.#alerts ? alert : undefined);
+    if (this.#alerts) this.metrics.alertSent(alert);
     const denial: Denial = {
       at: this.#options.clock(),
       direction: how.direction,
@@ -361,37 +372,6 @@ export class Gate {
     );
     this.#options.onDenied?.(denial);
   }
-
-  /** After a change of policy: whoever would not be let in now goes, some hundred a tick. */
-  #judgeAgain(): void {
-    const waiting = [...this.#open.values()];
-    const step = () => {
-      for (const open of waiting.splice(0, REJUDGED_A_TICK)) {
-        const time = this.#options.clock();
-        const { certificate } = open.approach;
-        const path = this.#options.trust.paths.find(certificate.certificate, [], time);
-        const verdict = this.#options.trust.policy.judge({ ...open.approach, path, time });
-        if (verdict.admit) continue;
-        this.#options.log.warn(
-          { conn: open.connection.id, peer: open.connection.identity, reason: verdict.reason },
-          "connection closed: the peer is not admitted any more",
-        );
-        open.connection.destroy();
-      }
-      if (waiting.length > 0) setImmediate(step);
-    };
-    step();
-  }
-}
-
-interface How {
-  direction: "in" | "out";
-  purpose: Purpose | undefined;
-  address: PeerAddress;
-  resumed: boolean;
-  expected?: Expected;
 }
 
 type DeniedHow = Pick<How, "direction" | "purpose" | "address"> & { certificate: PeerCertificate | undefined };
-
-type Judged = (Verdict & { admit: false }) | (Verdict & { admit: true } & { approach: Approach });

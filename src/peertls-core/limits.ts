@@ -43,6 +43,11 @@ export class HandshakeLimits {
     this.#options = options;
   }
 
+  /** Handshakes under way. */
+  get pending(): number {
+    return this.#pending;
+  }
+
   /** @param now monotonic milliseconds */
   begin(host: string, now: number): DropReason | undefined {
     const prefix = this.#prefix(host, now);

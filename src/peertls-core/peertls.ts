@@ -181,11 +181,16 @@ export class PeerTls {
     const time = this.#options.clock();
     const { trust } = this.#options;
     const path = trust.paths.find(leaf, sent, time);
+    const { revocations } = this.#options;
     return trust.policy.explain({
       direction: "in",
       protocol,
       certificate: peerCertificate(leaf),
       path,
+      revocation:
+        path.ok && revocations !== undefined
+          ? revocations.stateOf(path.path, path.anchor, time)
+          : { status: "unchecked" },
       address: { host: "::", port: 0 },
       time,
       resumed: false,

@@ -36,6 +36,15 @@ const anchor = z.strictObject({
     .array(z.enum(["rfc822Name", "smtpUtf8", "emailAddress", "uid", "sipUri"]))
     .min(1)
     .default(["rfc822Name", "smtpUtf8", "emailAddress", "uid", "sipUri"]),
+  revocation: z
+    .strictObject({
+      mode: z
+        .enum(["default", "hard", "soft"])
+        .default("default")
+        .describe("hard: only who is found good comes in; soft: a list that is too old keeps nobody out"),
+      graceHours: z.number().min(0).max(720).default(24).describe("how long a list serves past its nextUpdate"),
+    })
+    .default({ mode: "default", graceHours: 24 }),
 });
 
 /** The `trust:` part of sixtalk.yaml. */

@@ -3,7 +3,7 @@ import { parseFingerprint } from "../pki/certificate.ts";
 import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
 import type { PathFailure, TrustAnchor } from "../pki/path.ts";
 import type { TrustEntry } from "./policy-schema.ts";
-import type { Approach, DenialReason, Verdict } from "./verdict.ts";
+import type { Approach, DenialReason, RevocationState, Verdict } from "./verdict.ts";
 
 /** An anchor and what it may vouch for. */
 export interface PolicyAnchor extends TrustAnchor {
@@ -11,7 +11,12 @@ export interface PolicyAnchor extends TrustAnchor {
   domains: readonly string[];
   organisations: readonly string[];
   identitiesFrom: readonly PeerCertificate["identities"][number]["source"][];
+  /** What is done when revocation cannot be told; `default` if absent. */
+  revocation?: { mode: RevocationMode };
 }
+
+/** `hard`: who was not found good stays out; `soft`: only who was found revoked does; `default`: see `revocationDenial`. */
+export type RevocationMode = "default" | "hard" | "soft";
 
 /** Everything a verdict depends on, as plain values. Entries of the file and of the owner's commands stand united here. */
 export interface TrustRules {
@@ -73,6 +78,10 @@ export function compilePolicy(rules: TrustRules): TrustPolicy {
       tell(`certificate: anchor ${path.anchor.name} is not in force any more`);
       return { admit: false, reason: "issuer-unknown" };
     }
+    const { revocation } = approach;
+    const unproven = revocationDenial(revocation, anchor.revocation?.mode ?? "default");
+    tell(`revocation: ${describe(revocation)}`);
+    if (unproven !== undefined) return { admit: false, reason: unproven };
     const named = certificate.identities
       .filter((one) => anchor.identitiesFrom.includes(one.source))
       .map((one) => one.identity);
@@ -147,6 +156,33 @@ export function compilePolicy(rules: TrustRules): TrustPolicy {
       return { verdict: decide(approach, (line) => trace.push(line)), trace };
     },
   };
+}
+
+/** The table of peertls.md §2.7: what a state of revocation means under a mode. */
+function revocationDenial(state: RevocationState, mode: RevocationMode): DenialReason | undefined {
+  switch (state.status) {
+    case "revoked":
+      return "revoked";
+    case "good":
+      return undefined;
+    case "unchecked":
+      return mode === "hard" ? "revocation-unknown" : undefined;
+    case "unknown":
+      return mode === "soft" ? undefined : "revocation-unknown";
+  }
+}
+
+function describe(state: RevocationState): string {
+  switch (state.status) {
+    case "revoked":
+      return `revoked since ${state.since.toISOString()}${state.at > 0 ? ` (issuer ${state.at} above the leaf)` : ""}`;
+    case "good":
+      return "not revoked";
+    case "unchecked":
+      return "not checked: there is no list";
+    case "unknown":
+      return "unknown: the list is too old";
+  }
 }
 
 interface Selectors {

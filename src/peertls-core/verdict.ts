@@ -35,12 +35,23 @@ export function alertOf(reason: DenialReason): number {
 
 export const DENIAL_REASONS = Object.keys(ALERTS) as readonly DenialReason[];
 
+/** What is known of the revocation of a path's certificates; of several the worst. */
+export type RevocationState =
+  /** No list is named, or none was ever fetched. */
+  | { status: "unchecked" }
+  | { status: "good" }
+  /** The last list is older than its grace: nobody knows. */
+  | { status: "unknown" }
+  /** `at`: which certificate, 0 = the leaf. */
+  | { status: "revoked"; at: number; since: Date };
+
 /** All that the gate may know about somebody who wants in, or whom we dialled. */
 export interface Approach {
   direction: "in" | "out";
   protocol: Protocol | "request";
   certificate: PeerCertificate;
   path: PathResult;
+  revocation: RevocationState;
   address: PeerAddress;
   time: Date;
   resumed: boolean;

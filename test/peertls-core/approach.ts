@@ -37,6 +37,7 @@ export function approach(who: Who): Approach {
     protocol,
     certificate,
     path,
+    revocation: { status: "unchecked" },
     address: { host: "::1", port: 1 },
     time: new Date(0),
     resumed: false,

@@ -271,6 +271,7 @@ describe("who may come in (peertls.md), each step before the next", () => {
     expect(verdict).toEqual(policy.judge(approach({})));
     expect(trace).toEqual([
       "block: no entry",
+      "revocation: not checked: there is no list",
       `certificate: valid to anchor alpha, names ${alice}`,
       "allow: no entry",
       "rules: none fits",

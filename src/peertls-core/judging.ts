@@ -1,0 +1,155 @@
+import type { Certificate, Fingerprint } from "../pki/certificate.ts";
+import type { Log } from "../pki/log.ts";
+import type { TrustAnchor } from "../pki/path.ts";
+import type { PeerAddress, PeerConnection } from "./connection.ts";
+import { type Expected, type Purpose, protocolOf } from "./door.ts";
+import type { Facts } from "./handshake.ts";
+import type { LimitOptions } from "./limits.ts";
+import type { Trust } from "./trust.ts";
+import type { Approach, RevocationState, Verdict } from "./verdict.ts";
+
+/** What is known of revocation, from memory: the gate never waits. */
+export interface RevocationSource {
+  /** @param path leaf first, the anchor's certificate last */
+  stateOf(path: readonly Certificate[], anchor: TrustAnchor, time: Date): RevocationState;
+  /** Told when a list came or aged, so that open connections are judged again. */
+  onChange(listener: () => void): void;
+}
+
+export interface JudgingOptions {
+  trust: Trust;
+  revocations?: RevocationSource;
+  limits: LimitOptions;
+  clock: () => Date;
+  log: Log;
+}
+
+/** How somebody came. */
+export interface How {
+  direction: "in" | "out";
+  purpose: Purpose | undefined;
+  address: PeerAddress;
+  resumed: boolean;
+  expected?: Expected;
+}
+
+export type Judged = (Verdict & { admit: false }) | (Verdict & { admit: true } & { approach: Approach });
+
+const REJUDGED_A_TICK = 500;
+
+interface Open {
+  /** What is kept for judging again holds no chain: the path cache has it. */
+  approach: Approach;
+  connection: PeerConnection;
+  data: boolean;
+}
+
+/** One judge for everybody: at the handshake, and again whenever policy or revocation change. */
+export class Judging {
+  readonly #o: JudgingOptions;
+  readonly #open = new Map<PeerConnection, Open>();
+  readonly #perKey = new Map<string, number>();
+
+  constructor(options: JudgingOptions) {
+    this.#o = options;
+    options.trust.onChange(() => this.judgeAgain());
+    options.revocations?.onChange(() => this.judgeAgain());
+  }
+
+  get connections(): readonly PeerConnection[] {
+    return [...this.#open.keys()];
+  }
+
+  approachOf(connection: PeerConnection): Approach | undefined {
+    return this.#open.get(connection)?.approach;
+  }
+
+  /** Synchronous and total: an exception refuses. */
+  judge(facts: Facts, how: How): Judged {
+    try {
+      if (facts.certificate === undefined) return { admit: false, reason: facts.failure ?? "no-certificate" };
+      const { certificate } = facts;
+      const { trust, clock } = this.#o;
+      const time = clock();
+      const path = trust.paths.find(certificate.certificate, facts.sent ?? [], time);
+      const approach: Approach = {
+        direction: how.direction,
+        protocol: protocolOf(how.purpose) ?? "request",
+        certificate,
+        path,
+        revocation: this.#revocationOf(path, time),
+        address: how.address,
+        time,
+        resumed: how.resumed,
+        ...(how.expected === undefined ? {} : { expected: how.expected }),
+      };
+      const verdict = trust.policy.judge(approach);
+      if (!verdict.admit) return verdict;
+      // A data channel belongs to one control connection: the same key, or it is not let in.
+      if (how.purpose?.kind === "data" && how.purpose.control.fingerprint !== certificate.fingerprint) {
+        return { admit: false, reason: "not-admitted" };
+      }
+      if (how.purpose === undefined) return { admit: false, reason: "protocol-unknown" };
+      if (how.direction === "in" && this.#tooMany(certificate.fingerprint, how.purpose.kind === "data"))
+        return { admit: false, reason: "busy" };
+      return { ...verdict, approach };
+    } catch (error) {
+      this.#o.log.error({ error, address: how.address }, "the gate failed; the peer is refused");
+      return { admit: false, reason: "gate-failure" };
+    }
+  }
+
+  /** The connection is open from now on, and judged again when something changes. */
+  opened(connection: PeerConnection, approach: Approach, data: boolean): void {
+    this.#open.set(connection, { approach, connection, data });
+    if (connection.direction === "in") this.#count(connection.fingerprint, data, 1);
+    connection.stream.once("close", () => {
+      if (this.#open.delete(connection) && connection.direction === "in") this.#count(connection.fingerprint, data, -1);
+    });
+  }
+
+  /** Whoever would not be let in now goes, some hundred a tick. */
+  judgeAgain(): void {
+    const waiting = [...this.#open.values()];
+    const step = () => {
+      for (const open of waiting.splice(0, REJUDGED_A_TICK)) this.#judgeOpen(open);
+      if (waiting.length > 0) setImmediate(step);
+    };
+    step();
+  }
+
+  #judgeOpen({ approach, connection }: Open): void {
+    const { trust, clock, log } = this.#o;
+    const time = clock();
+    const path = trust.paths.find(approach.certificate.certificate, [], time);
+    const verdict = trust.policy.judge({ ...approach, path, revocation: this.#revocationOf(path, time), time });
+    if (verdict.admit) return;
+    log.warn(
+      { conn: connection.id, peer: connection.identity, reason: verdict.reason },
+      "connection closed: the peer is not admitted any more",
+    );
+    connection.destroy();
+  }
+
+  #revocationOf(path: Approach["path"], time: Date): RevocationState {
+    const { revocations } = this.#o;
+    if (!path.ok || revocations === undefined) return { status: "unchecked" };
+    return revocations.stateOf(path.path, path.anchor, time);
+  }
+
+  #tooMany(key: Fingerprint, data: boolean): boolean {
+    const { connectionsPerKey, dataChannelsPerKey } = this.#o.limits;
+    return (this.#perKey.get(nameOf(key, data)) ?? 0) >= (data ? dataChannelsPerKey : connectionsPerKey);
+  }
+
+  #count(key: Fingerprint, data: boolean, by: 1 | -1): void {
+    const name = nameOf(key, data);
+    const now = (this.#perKey.get(name) ?? 0) + by;
+    if (now === 0) this.#perKey.delete(name);
+    else this.#perKey.set(name, now);
+  }
+}
+
+function nameOf(key: Fingerprint, data: boolean): string {
+  return `${key}${data ? "+data" : ""}`;
+}
