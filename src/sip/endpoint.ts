@@ -32,7 +32,8 @@ export class SipEndpoint implements Endpoint {
   readonly #listeners: LocalListener[] = [];
   #port: EndpointPort | undefined;
   #local: LocalSip | undefined;
-  #showing: Promise<void> = Promise.resolve();
+  /** The last pass of each app password's programs. */
+  readonly #showing = new Map<string, Promise<void>>();
 
   constructor(settings: SipSettings) {
     this.#settings = settings;
@@ -112,7 +113,7 @@ export class SipEndpoint implements Endpoint {
     this.#local?.stop();
     for (const listener of this.#listeners.splice(0)) await listener.close();
     for (const flow of this.#flows) flow.connection.stream.end();
-    await this.#showing;
+    await Promise.all(this.#showing.values());
   }
 
   #adopt(connection: PeerConnection): PeerFlow {
@@ -136,26 +137,33 @@ export class SipEndpoint implements Endpoint {
     return (await port.outbox.settled(item, AbortSignal.timeout(ANSWER_MS))) === "delivered" ? "delivered" : "accepted";
   }
 
-  /** One pass at a time: shows every registered program what it has not seen, oldest first, and notes how far it is. */
+  /**
+   * Shows the programs of each app password what they have not seen, oldest first, one pass of an app at a time: one that
+   * does not answer holds up nobody else's.
+   */
   #showMissed(): void {
-    this.#showing = this.#showing
-      .then(() => this.#show())
-      .catch((error: unknown) => {
-        this.#port?.log.error({ error: asSuiteError(error) }, "showing messages to a local program failed");
-      });
+    for (const app of new Set(this.#local?.bindings.map((binding) => binding.app))) {
+      const pass = (this.#showing.get(app) ?? Promise.resolve())
+        .then(() => this.#show(app))
+        .catch((error: unknown) => {
+          this.#port?.log.error({ error: asSuiteError(error), app }, "showing messages to a local program failed");
+        });
+      this.#showing.set(app, pass);
+    }
   }
 
-  async #show(): Promise<void> {
+  /** All programs of one app password share its mark: each is sent every message, and the first that takes it moves the mark. */
+  async #show(app: string): Promise<void> {
     const { store } = this.#started();
     const local = this.#local;
-    if (local === undefined || this.#stopping.signal.aborted) return;
-    for (const binding of local.bindings) {
-      const mark = `sip.shown.${binding.app}`;
-      for (const item of await store.receivedAfter("message", await store.mark(mark), MAX_MISSED)) {
-        const text = storedText(await store.bytes(item.content));
-        if (!(await local.show(binding, item.from, text, this.#stopping.signal))) break;
-        await store.setMark(mark, item.seq);
-      }
+    const { signal } = this.#stopping;
+    if (local === undefined || signal.aborted) return;
+    const mark = `sip.shown.${app}`;
+    for (const item of await store.receivedAfter("message", await store.mark(mark), MAX_MISSED)) {
+      const text = storedText(await store.bytes(item.content));
+      const bindings = local.bindings.filter((binding) => binding.app === app);
+      if (!(await anyOf(bindings.map((binding) => local.show(binding, item.from, text, signal))))) return;
+      await store.setMark(mark, item.seq);
     }
   }
 
@@ -166,3 +174,10 @@ export class SipEndpoint implements Endpoint {
 }
 
 const MAX_MISSED = 500;
+
+/** Whether one of them comes true; as soon as one does. */
+function anyOf(answers: readonly Promise<boolean>[]): Promise<boolean> {
+  return Promise.any(
+    answers.map((answer) => answer.then((yes) => yes || Promise.reject(new Error("not this one")))),
+  ).catch(() => false);
+}
