@@ -110,7 +110,7 @@ describe("refused as bad-xml", () => {
     expect(() => readRequest(bytes)).toThrow(
       expect.objectContaining({ code: "syntax", details: expect.objectContaining({ code: "bad-xml" }) }),
     );
-    expect(performance.now() - start).toBeLessThan(200);
+    expect(performance.now() - start).toBeLessThan(1_000);
   });
 
   test("another version has its own code", () => {

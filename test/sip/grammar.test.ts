@@ -206,7 +206,7 @@ test("a body that comes octet by octet costs no more than its octets, however lo
   const start = performance.now();
   const framed = Array.from(bytes.subarray(-60_000), (octet) => framer.push(Buffer.of(octet))).flat();
   expect(framed.map(kindOf)).toEqual(["message"]);
-  expect(performance.now() - start).toBeLessThan(500);
+  expect(performance.now() - start).toBeLessThan(2_000);
 });
 
 describe("nothing is ever answered that must not be", () => {

@@ -117,20 +117,20 @@ describe("From, To, Contact (§20.10)", () => {
     expect(() => parseNameAddr(text)).toThrow(expect.objectContaining({ code }));
   });
 
-  test("8 KiB of white space cost no time", () => {
+  test("white space and open quotes cost no more time than their length", () => {
     const start = performance.now();
     for (const text of [
-      `a${" ".repeat(8_000)}b`,
-      `"${"\\".repeat(8_000)}`,
-      `<sip:a@b.test>${";a ".repeat(2_500)}`,
-      "a ".repeat(4_000),
+      `a${" ".repeat(60_000)}b`,
+      `"${"\\".repeat(60_000)}`,
+      `<sip:a@b.test>${";a ".repeat(20_000)}`,
+      "a ".repeat(30_000),
     ])
       expect(() => {
         parseNameAddr(text);
         throw new Error("read");
       }).toThrow();
-    parseAuthParameters(`Digest ${"a".repeat(8_000)}`);
-    expect(performance.now() - start).toBeLessThan(50);
+    parseAuthParameters(`Digest ${"a".repeat(60_000)}`);
+    expect(performance.now() - start).toBeLessThan(500);
   });
 });
 
