@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { ask } from "./client.ts";
 import { homeOf } from "./home.ts";
+import { visible, visibleJson, visibleLine } from "./terminal.ts";
 
 const ASK_MS = 30_000;
 
@@ -46,10 +47,10 @@ export function withJson(command: Command, example: string): Command {
   return command.option("--json", "print JSON").addHelpText("after", `\nExample:\n  sixtalk ${example}`);
 }
 
-/** As JSON on one line, if that was asked for, else for people. */
+/** As JSON on one line, if that was asked for, else for people. Either way nothing in it can steer the terminal. */
 export function print(command: Command, result: unknown, show: Show): void {
   const asJson = command.opts<{ json?: boolean }>().json === true;
-  process.stdout.write(`${asJson ? JSON.stringify(result) : show(result as never)}\n`);
+  process.stdout.write(`${asJson ? visibleJson(result) : visible(show(result as never))}\n`);
 }
 
 /** What became of something, in the words of the receipt and no more. */
@@ -59,9 +60,10 @@ export function told(status: Status | undefined): string {
   return more === undefined ? status.state : `${status.state}: ${more.replaceAll("-", " ")}`;
 }
 
-export const json: Show = (result) => JSON.stringify(result, undefined, 2);
+export const json: Show = (result) => visibleJson(result, 2);
 
+/** One line for each, whatever stands in it. */
 export const list =
   <T>(line: (one: T) => string, empty: string) =>
   (result: T[]) =>
-    result.length === 0 ? empty : result.map(line).join("\n");
+    result.length === 0 ? empty : result.map((one) => visibleLine(line(one))).join("\n");

@@ -7,6 +7,7 @@ import { SuiteError } from "../pki/suite-error.ts";
 import { asking, list, print, type Status, told, withJson } from "./asking.ts";
 import { ask } from "./client.ts";
 import { homeOf } from "./home.ts";
+import { visibleLine } from "./terminal.ts";
 
 const ASK_MS = 30_000;
 
@@ -146,6 +147,12 @@ function readCommand(): Command {
       const { control } = homeOf(self);
       if (o.raw === true || o.sealed === true) {
         const form = o.sealed === true ? "sealed" : "raw";
+        if (process.stdout.isTTY) {
+          throw new SuiteError("forbidden", "bytes that somebody else chose are not written to a terminal", {
+            fault: "local",
+            details: { instead: `sixtalk read ${id} --${form} | less` },
+          });
+        }
         await ask(
           control,
           "read.bytes",
@@ -171,5 +178,6 @@ function shown(item: ReadResult): string {
     `Seal: ${item.protection}`,
   ];
   if (item.kind === "file") lines.push(`File: ${item.fileName} (${item.size} bytes; --raw writes it)`);
-  return item.text === undefined ? lines.join("\n") : `${lines.join("\n")}\n\n${item.text}`;
+  const head = lines.map(visibleLine).join("\n");
+  return item.text === undefined ? head : `${head}\n\n${item.text}`;
 }

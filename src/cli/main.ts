@@ -7,6 +7,7 @@ import { domainCommand } from "./domain.ts";
 import { initCommand } from "./init.ts";
 import { nodeCommands } from "./node-commands.ts";
 import { startCommand } from "./start.ts";
+import { visible } from "./terminal.ts";
 
 const program = new Command("sixtalk")
   .description("your own communication node: messages, mail and files, straight from person to person")
@@ -32,7 +33,7 @@ try {
   await program.parseAsync(process.argv);
 } catch (thrown) {
   const error = asSuiteError(thrown);
-  process.stderr.write(`sixtalk: ${error.message}${detailsOf(error)}\n`);
+  process.stderr.write(visible(`sixtalk: ${error.message}${detailsOf(error)}\n`));
   if (error.code === "internal") process.stderr.write(`${thrown instanceof Error ? thrown.stack : String(thrown)}\n`);
   process.exitCode = 1;
 }
