@@ -34,8 +34,8 @@ try {
 } catch (thrown) {
   const error = asSuiteError(thrown);
   process.stderr.write(visible(`sixtalk: ${error.message}${detailsOf(error)}\n`));
-  if (error.code === "internal") process.stderr.write(`${thrown instanceof Error ? thrown.stack : String(thrown)}\n`);
-  process.exitCode = 1;
+  if (error !== thrown) process.stderr.write(`${thrown instanceof Error ? thrown.stack : String(thrown)}\n`);
+  process.exit(1); // whatever was opened before it failed must not keep the process alive
 }
 
 function detailsOf(error: SuiteError): string {

@@ -81,33 +81,39 @@ async function refuseSecond(home: Home): Promise<void> {
   });
 }
 
-/** Runs until a signal ends it. SIGHUP reads configuration and keys again. */
+/** Runs until a signal ends it. SIGHUP reads a person's configuration and keys again. */
 async function run(home: Home, config: Config, readyFd: number | undefined): Promise<void> {
   await refuseSecond(home);
   const log = openLog(home.log, "sixtalk", config.log.level);
+  const ended = endOfProcess();
+  let node: PeerNode | undefined;
+  process.on("SIGHUP", () => {
+    try {
+      if (node === undefined) log.info({}, "nothing that could be reloaded runs");
+      else node.reload(loadConfig(home.config));
+    } catch (error) {
+      log.error({ error: asSuiteError(error) }, "nothing was reloaded");
+    }
+  });
   const stops: (() => Promise<void>)[] = [];
   const ports: Record<string, PeerAddress> = {};
-  const ended = endOfProcess();
-  if (config.domain !== undefined) {
-    const server = await DomainServer.start({ home, config: config.domain, log, clock });
-    stops.push(() => server.stop());
-    Object.assign(ports, server.ports);
-  }
-  if (config.peer !== undefined) {
-    const node = await PeerNode.start({ home, config, log, clock, cut: () => undefined });
-    const control = await serveControl(home.control, controlMethods(node), log);
-    process.on("SIGHUP", () => {
-      try {
-        node.reload(loadConfig(home.config));
-      } catch (error) {
-        log.error({ error: asSuiteError(error) }, "nothing was reloaded");
-      }
-    });
-    stops.push(
-      () => control.close(),
-      () => node.stop(),
-    );
-    Object.assign(ports, node.ports);
+  try {
+    if (config.domain !== undefined) {
+      const server = await DomainServer.start({ home, config: config.domain, log, clock });
+      stops.push(() => server.stop());
+      Object.assign(ports, server.ports);
+    }
+    if (config.peer !== undefined) {
+      const started = await PeerNode.start({ home, config, log, clock, cut: () => undefined });
+      stops.push(() => started.stop());
+      const control = await serveControl(home.control, controlMethods(started), log);
+      stops.push(() => control.close());
+      Object.assign(ports, started.ports);
+      node = started;
+    }
+  } catch (error) {
+    log.error({ error: asSuiteError(error) }, "the start failed");
+    throw error; // ends the process, with all that is open by now
   }
   const lines = Object.entries(ports).map(
     ([name, { host, port }]) => `  ${String(port).padEnd(5)}  ${PORTS[name] ?? name} (${host})\n`,
