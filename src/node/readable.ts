@@ -11,6 +11,8 @@ export interface ReadableMail {
 }
 
 const MAX_DEPTH = 10;
+/** Parts of one multipart that are looked at. */
+const MAX_PARTS = 1_000;
 
 /** Finds what can be read in a stored mail. What cannot is named in brackets; nothing is thrown. */
 export function readableMail(bytes: Uint8Array): ReadableMail {
@@ -63,6 +65,7 @@ function partsOf(body: Buffer, boundary: string): Buffer[] {
   let from: number | undefined;
   for (let at = body.indexOf(delimiter); at >= 0; at = body.indexOf(delimiter, at + delimiter.length)) {
     if (at > 0 && body[at - 1] !== 0x0a) continue;
+    if (parts.length === MAX_PARTS) break;
     if (from !== undefined) parts.push(body.subarray(from, Math.max(from, at - (body[at - 2] === 0x0d ? 2 : 1))));
     const lineEnd = body.indexOf(0x0a, at);
     if (lineEnd < 0 || body.toString("latin1", at + delimiter.length, at + delimiter.length + 2) === "--") break;
@@ -73,7 +76,7 @@ function partsOf(body: Buffer, boundary: string): Buffer[] {
 
 function decodeBody(body: Buffer, encoding: string): Buffer {
   if (encoding === "base64") return Buffer.from(body.toString("latin1"), "base64");
-  if (encoding === "quoted-printable") return decodeQuoted(body.toString("latin1").replace(/[ \t]*=[ \t]*\r?\n/g, ""));
+  if (encoding === "quoted-printable") return decodeQuoted(body.toString("latin1").replace(/=[ \t]*\r?\n/g, ""));
   return body;
 }
 
