@@ -2,7 +2,7 @@ import { z } from "zod";
 
 /** Bodies of the signed objects (sixid.md §2.3). Times are Unix seconds, certificates base64 DER, `fp` 64 hex digits. */
 
-const seconds = z.number().int().nonnegative();
+const seconds = z.number().int().min(0).max(253_402_300_799); // the end of the year 9999: what a Date can hold
 const fingerprint = z.string().regex(/^[0-9a-f]{64}$/);
 const der = z
   .string()
@@ -12,6 +12,7 @@ const uuid = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-
 const identity = z.string().min(3).max(254);
 const host = z.string().min(2).max(45);
 const port = z.number().int().min(1).max(65_535);
+const MAX_DEVICES = 16;
 
 /** Typ `sixid-identity`: the durable part, signed by a listed device. At most 64 KiB. */
 export const identityBody = z.strictObject({
@@ -21,7 +22,7 @@ export const identityBody = z.strictObject({
   devices: z
     .array(z.strictObject({ cert: der, id: fingerprint, label: z.string().max(64) }))
     .min(1)
-    .max(16),
+    .max(MAX_DEVICES),
   encryption: z.array(der).max(8),
   expires: seconds,
   fallback: z.array(z.strictObject({ host, kind: z.enum(["relay", "store"]), port })).max(16),
@@ -72,10 +73,12 @@ export const requestBody = z.strictObject({
 });
 export type RequestBody = z.infer<typeof requestBody>;
 
-/** What the directory answers to a look-up: signed strings, put together. */
+/** What the directory answers to a look-up: signed strings, put together. It is kept with the pin, so it is bounded. */
 export const recordReply = z.object({
   identity: z.string().max(100_000),
-  devices: z.record(fingerprint, z.object({ addresses: z.string().max(8_192).optional(), seen: seconds.optional() })),
+  devices: z
+    .record(fingerprint, z.object({ addresses: z.string().max(8_192).optional(), seen: seconds.optional() }))
+    .refine((devices) => Object.keys(devices).length <= MAX_DEVICES, { message: "too many devices" }),
   maxAge: z.number().int().min(0).max(86_400),
 });
 export type RecordReply = z.infer<typeof recordReply>;

@@ -120,6 +120,7 @@ test("from the fifth failure on each doubles the wait, to 15 minutes; a success 
   expect(waits.length).toBeGreaterThan(11);
   expect(await accounts.authenticateCode("alice", code)).toMatchObject({ identity: alice });
   await expect(accounts.authenticateCode("alice", "WRONG")).rejects.toMatchObject({ code: "auth-failed" });
+  expect(await accounts.authenticateCode("alice", code)).toMatchObject({ identity: alice });
 });
 
 test("a token lives for 15 minutes, and dies with the password", async () => {

@@ -165,6 +165,26 @@ describe("what a lying directory says is refused, named in log and event, and th
     ],
     ["an answer of another form", "record-rejected", "reply", () => ({ body: { identity: 7 } })],
     ["an answer that is no JSON", "record-rejected", "reply", () => ({ body: "<html>" })],
+    [
+      "a record with seventeen devices told beside it",
+      "record-rejected",
+      "reply",
+      () => ({
+        body: {
+          identity: three,
+          devices: Object.fromEntries(Array.from({ length: 17 }, (_one, n) => [n.toString(16).padStart(64, "0"), {}])),
+          maxAge: 60,
+        },
+      }),
+    ],
+    [
+      "a device seen after the year 9999",
+      "record-rejected",
+      "reply",
+      () => ({
+        body: { identity: three, devices: { [bob.auth.certificate.fingerprint]: { seen: 9e15 } }, maxAge: 60 },
+      }),
+    ],
     ["a record of 300 KB", "record-rejected", "reply", () => reply("A".repeat(300_000))],
     [
       "that the other domain's server lies",
@@ -318,6 +338,20 @@ describe("what an honest directory says", () => {
     await expect(node.look()).rejects.toMatchObject({ code: "directory-unavailable", temporary: true });
     expect(node.events).toEqual([]);
   });
+});
+
+test("told that it announced more already, a node goes on only from what it signed itself", async () => {
+  using node = client();
+  const forged = await addresses(9_000_000_000_000_000, bobsNew.auth);
+  const [own = ""] = await history([{ own: ownOf(alice, uuid), by: alice.auth }]);
+  let announced = 0;
+  said = (method) => {
+    if (method === "GET") return reply(own, forged, alice.auth.certificate.fingerprint);
+    announced += 1;
+    return { status: 409, body: { code: "conflict" } };
+  };
+  await expect(node.directory.publishAddresses([], signal())).rejects.toMatchObject({ code: "record-rejected" });
+  expect(announced).toBe(1);
 });
 
 test("a directory with somebody else's certificate is not asked anything", async () => {
