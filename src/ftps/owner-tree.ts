@@ -90,22 +90,16 @@ export class OwnerTree implements Tree {
     return { entry, bytes: store.openItem(item, from), done: () => store.markSeen(item.id) };
   }
 
-  async mayWrite(path: VirtualPath, { size = 0 }: { size?: number }, signal: AbortSignal): Promise<void> {
+  async mayWrite(path: VirtualPath, signal: AbortSignal): Promise<void> {
     const place = placeOf(path);
     if (place.kind !== "peer-file" || place.name === STATUS) throw forbidden();
-    if (size > this.#o.maxFileBytes) throw new SuiteError("limit-exceeded", "the file is too large", { fault: "peer" });
     await this.#check(place.peer, signal);
     if (await this.#o.outgoing.isOpen(place.peer, safeFileName(place.name))) {
       throw new SuiteError("conflict", "a file of that name is on its way", { fault: "peer" });
     }
   }
 
-  async write(
-    path: VirtualPath,
-    bytes: AsyncIterable<Uint8Array>,
-    _o: { size?: number },
-    _signal: AbortSignal,
-  ): Promise<Committed> {
+  async write(path: VirtualPath, bytes: AsyncIterable<Uint8Array>): Promise<Committed> {
     const place = placeOf(path);
     if (place.kind !== "peer-file") throw forbidden();
     const item = await this.#o.send(place.peer, place.name, limited(bytes, this.#o.maxFileBytes));

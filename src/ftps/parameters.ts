@@ -78,11 +78,10 @@ export const parameterCommands: CommandTable = {
   },
   ALLO: {
     argument: "needed",
-    run({ state, door }, argument) {
+    run({ door }, argument) {
       const size = /^(\d{1,15})(?: R \d{1,15})?$/i.exec(argument)?.[1];
       if (size === undefined) return REPLIES.restInvalid;
       if (Number(size) > door.maxFileBytes) return reply(552, "Exceeded storage allocation.");
-      state.allocated = Number(size);
       return reply(200, "ALLO ok.");
     },
   },

@@ -43,19 +43,13 @@ export class PeerTree implements Tree {
     throw forbidden();
   }
 
-  async mayWrite(path: VirtualPath, { size = 0 }: { size?: number }): Promise<void> {
+  async mayWrite(path: VirtualPath): Promise<void> {
     const [folder, name, ...deeper] = segmentsOf(path);
     if (folder !== "inbox" || name === undefined || deeper.length > 0) throw forbidden();
     if (!/\.p7m$/i.test(name)) throw new SuiteError("not-sealed", "only sealed files are taken", { fault: "peer" });
-    if (size > this.#o.maxFileBytes) throw new SuiteError("limit-exceeded", "the file is too large", { fault: "peer" });
   }
 
-  async write(
-    path: VirtualPath,
-    bytes: AsyncIterable<Uint8Array>,
-    _o: { size?: number },
-    signal: AbortSignal,
-  ): Promise<Committed> {
+  async write(path: VirtualPath, bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<Committed> {
     const { inbox, owner, peer, maxFileBytes, uploads, clock } = this.#o;
     let size = 0;
     const counted = async function* (): AsyncGenerator<Uint8Array, void, undefined> {

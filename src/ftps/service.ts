@@ -89,18 +89,16 @@ async function retrieve(session: Session, text: string): Promise<Reply | undefin
 
 async function store(session: Session, text: string): Promise<Reply | undefined> {
   const { state, door, tree } = session;
-  const { restart, allocated } = state;
+  const { restart } = state;
   state.restart = 0;
-  state.allocated = undefined;
   const path = resolvePath(state.cwd, text);
   // Unfinished uploads are not kept: each begins at 0.
   if (restart > 0) return reply(554, `REST position (${restart}) > file size (0).`);
   if (door.kind === "peer" && state.type === "A") return reply(504, 'Unsupported type "A".');
-  const announced = allocated === undefined ? {} : { size: allocated };
-  await tree.mayWrite(path, announced, session.signal);
+  await tree.mayWrite(path, session.signal);
   return session.transfer(`STOR ${path}`, async (data, o, signal) => {
     try {
-      const { text: done } = await tree.write(path, received(data, o, signal), announced, signal);
+      const { text: done } = await tree.write(path, received(data, o, signal), signal);
       return reply(226, done);
     } catch (error) {
       const refused = replyOf(asSuiteError(error).code);

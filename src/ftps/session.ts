@@ -39,7 +39,6 @@ export interface SessionState {
   bufferSizeSet: boolean;
   protection: "C" | "P";
   restart: number;
-  allocated: number | undefined;
   epsvOnly: boolean;
   facts: ReadonlySet<string>;
   failures: number;
@@ -105,7 +104,6 @@ export class Session {
       bufferSizeSet: o.secured,
       protection: o.secured ? "P" : "C",
       restart: 0,
-      allocated: undefined,
       epsvOnly: false,
       facts: new Set([...FACTS, ...TREE_FACTS]),
       failures: 0,

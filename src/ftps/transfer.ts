@@ -1,4 +1,3 @@
-import type { Duplex } from "node:stream";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { DataConnection } from "./data-channel.ts";
 
@@ -42,13 +41,15 @@ export async function send(
       new Promise<void>((resolve, reject) => {
         stream.write(chunk, (error) => (error == null ? resolve() : reject(error)));
       }),
-      stream,
       o,
       signal,
     );
     o.onBytes(chunk.length);
   }
-  await moved(new Promise<void>((resolve) => stream.end(resolve)), stream, o, signal);
+  const flushed = new Promise<void>((resolve, reject) => {
+    stream.end(() => (stream.errored === null ? resolve() : reject(stream.errored)));
+  });
+  await moved(flushed, o, signal);
 }
 
 /** Ends a data connection whose transfer is over; it goes on in the background. */
@@ -69,7 +70,7 @@ async function* rawBytes(
   const chunks: AsyncIterator<Buffer> = stream.iterator({ destroyOnReturn: false });
   try {
     for (;;) {
-      const step = await moved(chunks.next(), stream, o, signal);
+      const step = await moved(chunks.next(), o, signal);
       if (step.done === true) break;
       o.onBytes(step.value.length);
       yield step.value;
@@ -83,13 +84,11 @@ async function* rawBytes(
 }
 
 /** Waits for a step of the transfer, but neither for ever nor after an abort. */
-async function moved<T>(step: Promise<T>, stream: Duplex, o: TransferOptions, signal: AbortSignal): Promise<T> {
+async function moved<T>(step: Promise<T>, o: TransferOptions, signal: AbortSignal): Promise<T> {
   const { promise: given, reject } = Promise.withResolvers<never>();
   const aborted = () => reject(cut("abort"));
-  const gone = () => reject(cut("closed"));
   const timer = setTimeout(() => reject(cut("stall")), o.stallMs);
   signal.addEventListener("abort", aborted, { once: true });
-  stream.once("error", gone);
   try {
     if (signal.aborted) throw cut("abort");
     return await Promise.race([step, given]);
@@ -99,7 +98,6 @@ async function moved<T>(step: Promise<T>, stream: Duplex, o: TransferOptions, si
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", aborted);
-    stream.off("error", gone);
   }
 }
 

@@ -36,15 +36,9 @@ export interface Tree {
   read(path: VirtualPath, from: number, signal: AbortSignal): Promise<Source>;
   /**
    * Takes a file whole. Resolves only when it is durable; whatever `bytes` throws passes, and then nothing is kept.
-   * @param size as the program announced it by ALLO: room to set aside, not what comes
    */
-  write(
-    path: VirtualPath,
-    bytes: AsyncIterable<Uint8Array>,
-    o: { size?: number },
-    signal: AbortSignal,
-  ): Promise<Committed>;
+  write(path: VirtualPath, bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<Committed>;
   /** Checks what `write` would refuse at once, so that it is told before a data connection is used. */
-  mayWrite(path: VirtualPath, o: { size?: number }, signal: AbortSignal): Promise<void>;
+  mayWrite(path: VirtualPath, signal: AbortSignal): Promise<void>;
   remove(path: VirtualPath, signal: AbortSignal): Promise<void>;
 }

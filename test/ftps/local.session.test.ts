@@ -9,6 +9,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LoginGuard, serveLocal } from "../../src/ftps/local.ts";
 import type { Session, SessionLimits } from "../../src/ftps/session.ts";
+import type { Tree } from "../../src/ftps/tree.ts";
 import { listenLocal } from "../../src/peertls-core/loopback.ts";
 import { silentLog } from "../../src/pki/log.ts";
 import { SuiteError } from "../../src/pki/suite-error.ts";
@@ -308,6 +309,27 @@ describe("data connections", () => {
     talk.stream.destroy();
   });
 
+  test("one that waits is closed by the next EPSV, by ABOR, and at the end of the session", async () => {
+    const talk = await owner();
+    for (const ending of ["EPSV", "ABOR", "QUIT"]) {
+      const port = await talk.passive();
+      const secured = await RawTls.open({ host: "127.0.0.1", port }, {});
+      const silent = connect({ host: "127.0.0.1", port: await talk.passive() });
+      const ended = new Promise<void>((resolve) => {
+        if (secured.raw.readableEnded || secured.raw.destroyed) resolve();
+        else secured.raw.once("end", resolve).once("close", resolve);
+      });
+      await within(ended, "the end of the first");
+      await once(silent, "connect");
+      const closed = new Promise((resolve) => silent.once("close", resolve));
+      silent.on("error", () => undefined).resume();
+      await talk.ask(ending);
+      await within(closed, `what is still silent to close by ${ending}`);
+      if (ending === "ABOR") await talk.ask("LIST", 425);
+    }
+    await talk.end();
+  });
+
   test("what is no TLS, or goes away before it, gets 425", async () => {
     const talk = await owner();
     for (const visit of ["GET / HTTP/1.0\r\n\r\n", undefined]) {
@@ -497,6 +519,9 @@ describe("a peer's folder", () => {
       expect((await talk.ask("SIZE plan.txt", 213)).text).toBe("4");
       await talk.ask("RETR plan.txt", 550);
       await talk.ask("STOR plan.txt", 450);
+      await put(talk, "/peers/gustav@alpha.test/plan.txt", "the same name");
+      await talk.ask("REST 20", 350);
+      expect(await fetched(talk, "RETR .status")).not.toMatch(/^20/);
       await talk.ask("DELE plan.txt", 250);
       await talk.ask("DELE plan.txt", 550);
       expect(await fetched(talk, "MLSD")).toMatch(/x\.state=failed;x\.reason=cancelled; plan\.txt\r$/m);
@@ -514,6 +539,13 @@ describe("a peer's folder", () => {
     const talk = await owner();
     await talk.ask("CWD /peers/nobody@alpha.test", 550);
     await talk.ask("CWD /peers/Bob@Alpha.Test", 250);
+    world.failure = new SuiteError("unknown-recipient", "asked again", { fault: "peer" });
+    try {
+      await talk.ask("CWD /peers/bob@alpha.test", 250);
+      await talk.ask("CWD /peers/alice@alpha.test", 550);
+    } finally {
+      world.failure = undefined;
+    }
     talk.stream.destroy();
   });
 });
@@ -602,7 +634,7 @@ test("whatever lines come, each gets one reply that RFC 959 knows", async () => 
 });
 
 describe("time", () => {
-  async function door(limits: Partial<SessionLimits>) {
+  async function door(limits: Partial<SessionLimits>, files: Tree = tree) {
     const sessions: Session[] = [];
     const { access, tls } = { access: { verify: () => "test" }, tls: world.localTls() };
     const listener = await listenLocal({ host: "127.0.0.1", port: 0 }, (socket) => {
@@ -611,7 +643,7 @@ describe("time", () => {
         access: access as never,
         tls,
         guard,
-        tree: () => tree,
+        tree: () => files,
         clock: () => new Date(),
         log: silentLog,
       };
@@ -620,7 +652,7 @@ describe("time", () => {
     return { port: listener.address.port, sessions, [Symbol.asyncDispose]: () => listener.close() };
   }
   const root = { name: "/", kind: "folder" as const, perm: "el" };
-  const tree = {
+  const tree: Tree = {
     entry: async () => root,
     list: async () => [],
     read: () => Promise.reject(new Error("no")),
@@ -644,6 +676,23 @@ describe("time", () => {
     await idle.answer(421);
     clearInterval(drip);
     await idle.end();
+  });
+
+  test("our close_notify answers theirs before the file is durable", async () => {
+    const seen = Promise.withResolvers<void>();
+    const write = async (_path: string, bytes: AsyncIterable<Uint8Array>) => {
+      await bytesOf(bytes);
+      await within(seen.promise, "close_notify");
+      return { text: "durable" };
+    };
+    await using running = await door({}, { ...tree, write });
+    const talk = await Talk.owner(running.port, "x");
+    const data = await talk.data();
+    await talk.ask("STOR x", 150);
+    data.tls.once("end", seen.resolve).resume();
+    data.tls.end("bytes");
+    expect((await talk.answer(226)).text).toBe("durable");
+    talk.stream.destroy();
   });
 
   test("data that does not move gets 426, and a transfer is not idle", async () => {

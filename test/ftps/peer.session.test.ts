@@ -255,6 +255,12 @@ test.each([
   await talk.ask("QUIT", 221);
 });
 
+test.each(["alice", "ALICE", "alice@alpha.test", "Alice@Alpha.Test"])("the person may say %s", async (name) => {
+  const talk = await control();
+  await talk.ask(`USER ${name}`, 232);
+  await talk.ask("QUIT", 221);
+});
+
 test("nobody but the certificate's person is let in, and the third other name ends the connection", async () => {
   const talk = await control();
   await talk.ask("LIST", 530);

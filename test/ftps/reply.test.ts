@@ -60,6 +60,7 @@ test.each<[string, Reply, string]>([
     reply(500, 'Command "A\r\n226 B\u007f" not understood.'),
     '500 Command "A??226 B?" not understood.\r\n',
   ],
+  ["the same in one of several", reply(213, ["A", "B\r\nC", "D"]), "213-A\r\n B??C\r\n213 D\r\n"],
   ["a line that looks like the last", reply(213, ["A", "213 x", "B"]), "213-A\r\n 213 x\r\n213 B\r\n"],
 ])("a reply is written as RFC 959 §4.2 says: %s", (_name, what, expected) => {
   expect(formatReply(what)).toBe(expected);

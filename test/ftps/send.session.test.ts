@@ -181,6 +181,16 @@ test("whoever does not let us in is told as such, not as a connection that ended
   }
 });
 
+test("nothing is kept open behind a stop, and what is being sent goes on", async () => {
+  script = (command, control) => {
+    if (command.startsWith("STOR")) sender.stop();
+    return friendly(command, control);
+  };
+  await deliver();
+  expect(uploads).toHaveLength(1);
+  expect(hers.connections.filter(({ stream }) => !stream.destroyed)).toEqual([]);
+});
+
 test("an abort in the middle ends the attempt and closes its source", async () => {
   const abort = new AbortController();
   const { item } = outgoing();
