@@ -96,20 +96,28 @@ export class Gate {
       return;
     }
     const began = performance.now();
-    const dropped = this.#limits.begin(address.host, began);
+    let settled = false;
+    const abandon = {
+      silent: () => raw.bytesRead === 0,
+      now: () => {
+        this.#dropped("server", "pending-total");
+        raw.resetAndDestroy();
+        settle(false);
+      },
+    };
+    const settle = (admitted: boolean) => {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      this.#limits.end(address.host, admitted, abandon);
+    };
+    const dropped = this.#limits.begin(address.host, began, abandon);
     if (dropped !== undefined) {
       raw.resetAndDestroy();
       this.#dropped("server", dropped);
       return;
     }
     raw.setNoDelay(true);
-    let settled = false;
-    const settle = (admitted: boolean) => {
-      if (settled) return;
-      settled = true;
-      clearTimeout(timer);
-      this.#limits.end(address.host, admitted);
-    };
     // An absolute timer: the one of TLSSocket restarts with every byte that drips in.
     const timer = setTimeout(() => {
       this.#dropped("server", "handshake-timeout");

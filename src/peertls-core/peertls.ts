@@ -117,6 +117,38 @@ export class PeerTls {
     return this.#dial(expected, routes, { alpn: ALPN[protocol], purpose: { kind: "protocol", protocol } }, signal);
   }
 
+  /**
+   * The gate over a connection that is open already, as the server: AUTH TLS, STARTTLS, a hole that was punched. Call it in
+   * the tick in which the go-ahead was written. Whatever came in clear is nothing that was said inside TLS.
+   * @throws SuiteError syntax for a byte behind the command, refused-by-policy, handshake-failed
+   */
+  upgrade(raw: Socket, protocol: Protocol): Promise<PeerConnection> {
+    return new Promise((resolve, reject) => {
+      raw.removeAllListeners("data");
+      const failed = new SuiteError("handshake-failed", "the peer was not admitted", { fault: "peer" });
+      if (raw.readableLength > 0 || raw.destroyed) {
+        raw.destroy();
+        reject(new SuiteError("syntax", "something was sent behind the command", { fault: "peer" }));
+        return;
+      }
+      raw.once("close", () => reject(failed)); // without effect once admitted
+      this.#gate.accept(raw, {
+        choose: (offered) =>
+          offered.includes(ALPN[protocol])
+            ? { alpn: ALPN[protocol], purpose: { kind: "protocol", protocol } }
+            : undefined,
+        implied: { kind: "protocol", protocol },
+        admitted: resolve,
+      });
+    });
+  }
+
+  /** As `dial`, over a connection that is open already. @throws as `dial`, but for unreachable */
+  async enter(expected: Expected, protocol: Protocol, raw: Socket, signal: AbortSignal): Promise<PeerConnection> {
+    const how = { expected, alpn: ALPN[protocol], purpose: { kind: "protocol", protocol } as const };
+    return (await this.#gate.connect(raw, how, signal)).connection as PeerConnection;
+  }
+
   /** Opens the data channel that the peer of `control` announced, on the route of `control` and to the same key. */
   dialData(control: PeerConnection, token: string, signal: AbortSignal): Promise<PeerConnection> {
     const expected = { identity: control.identity, fingerprints: [control.fingerprint] };

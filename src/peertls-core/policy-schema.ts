@@ -1,12 +1,20 @@
 import { z } from "zod";
+import { parseFingerprint } from "../pki/certificate.ts";
+import { parseIdentity } from "../pki/identity.ts";
 
 const protocols = z.array(z.enum(["sip", "smtp", "ftps"])).min(1);
 
 /** Each one of these names whom an entry is about; exactly one is given. */
 const selector = z
   .strictObject({
-    identity: z.string().optional(),
-    fingerprint: z.string().optional(),
+    identity: z
+      .string()
+      .refine((text) => parses(parseIdentity, text), { message: "not user@domain" })
+      .optional(),
+    fingerprint: z
+      .string()
+      .refine((text) => parses(parseFingerprint, text), { message: "not a SHA-256 fingerprint, 64 hex digits" })
+      .optional(),
     issuer: z.string().optional(),
     organisation: z.string().optional(),
     domain: z.string().optional(),
@@ -59,3 +67,12 @@ export const trustSchema = z.strictObject({
 
 export type TrustConfig = z.infer<typeof trustSchema>;
 export type TrustEntry = TrustConfig["block"][number];
+
+function parses(parse: (text: string) => unknown, text: string): boolean {
+  try {
+    parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

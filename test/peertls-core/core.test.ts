@@ -59,7 +59,7 @@ describe("who may begin a handshake", () => {
       expect(one.begin(host, n)).toBeUndefined();
       one.end(host, false);
     }
-    expect(performance.now() - start).toBeLessThan(3_000);
+    expect(performance.now() - start).toBeLessThan(15_000);
   });
 
   test.each([
