@@ -7,17 +7,11 @@ import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LoginGuard, serveLocal } from "../../src/ftps/local.ts";
-import type { Session, SessionLimits } from "../../src/ftps/session.ts";
-import type { Tree } from "../../src/ftps/tree.ts";
-import { listenLocal } from "../../src/peertls-core/loopback.ts";
-import { silentLog } from "../../src/pki/log.ts";
-import { SuiteError } from "../../src/pki/suite-error.ts";
 import { within } from "../delivery/party.ts";
 import { temporaryFolder } from "../support/openssl.ts";
 import { bytesOf } from "../support/smime.ts";
 import { type FileNode, FileWorld, PASSWORD, pieces, startFileNode } from "./file-node.ts";
-import { RawTls, Talk } from "./talk.ts";
+import { fetched, put, RawTls, Talk } from "./talk.ts";
 
 const folder = temporaryFolder();
 const world = new FileWorld();
@@ -36,22 +30,6 @@ afterAll(async () => {
 
 const owner = () => Talk.owner(alice.port, PASSWORD);
 const sent = async () => (await alice.store.items({ box: "sent", kind: "file", limit: 1_000 })).length;
-
-/** A listing, or a file, over a data connection of its own. */
-async function fetched(talk: Talk, command: string): Promise<string> {
-  const data = await talk.data();
-  await talk.ask(command, 150);
-  const bytes = await bytesOf(data.tls);
-  await talk.answer(226);
-  return bytes.toString();
-}
-
-async function put(talk: Talk, path: string, bytes: Buffer | string): Promise<void> {
-  const data = await talk.data();
-  await talk.ask(`STOR ${path}`, 150);
-  data.tls.end(bytes);
-  await talk.answer(226);
-}
 
 describe("before TLS", () => {
   test("no name and no password is taken, and nothing else is done", async () => {
@@ -455,101 +433,6 @@ test("a download that is aborted, or that nobody takes any more, ends; the sessi
   talk.stream.destroy();
 });
 
-test("what came is listed, measured and read from any position; a name that is taken gets a number", async () => {
-  for (const text of ["first", "the second"]) {
-    const item = await bob.ftps.send({
-      to: [alice.person.identity],
-      name: "note.txt",
-      source: pieces(Buffer.from(text)),
-    });
-    await bob.outbox.settled(item, AbortSignal.timeout(10_000));
-  }
-  const talk = await owner();
-  await talk.ask("CWD /inbox/bob@alpha.test", 250);
-  expect((await talk.ask("PWD", 257)).text).toBe('"/inbox/bob@alpha.test" is the current directory.');
-  expect((await fetched(talk, "NLST")).split("\r\n")).toEqual(expect.arrayContaining(["note.txt", "note (2).txt"]));
-  expect(await fetched(talk, "LIST -la")).toMatch(
-    /^-rw------- 1 owner group +10 \w{3} [ \d]\d \d\d:\d\d note \(2\)\.txt\r$/m,
-  );
-  expect(await fetched(talk, "MLSD")).toMatch(
-    /^type=file;perm=r;size=5;modify=\d{14};unique=\w+;x\.state=new; note\.txt\r$/m,
-  );
-  expect((await talk.ask("SIZE note.txt", 213)).text).toBe("5");
-  expect((await talk.ask("MDTM note.txt", 213)).text).toMatch(/^\d{14}$/);
-  expect(await fetched(talk, "RETR note (2).txt")).toBe("the second");
-  await talk.ask("REST 4", 350);
-  expect(await fetched(talk, "RETR note (2).txt")).toBe("second");
-  await talk.ask("REST 11", 350);
-  expect((await talk.ask("RETR note (2).txt", 554)).text).toBe("REST position (11) > file size (10).");
-  expect(await fetched(talk, "RETR note (2).txt")).toBe("the second");
-  expect((await talk.ask("MLST note (2).txt", 250)).text).toMatch(
-    /x\.state=seen; \/inbox\/bob@alpha\.test\/note \(2\)\.txt/,
-  );
-  await talk.ask("OPTS MLST size;", 200);
-  expect((await talk.ask("MLST note.txt", 250)).text).toMatch(/\r\n size=5; /);
-  await talk.ask("DELE note.txt", 550);
-  await talk.ask("TYPE A", 200);
-  await talk.ask("SIZE note.txt", 550);
-  talk.stream.destroy();
-});
-
-test("TYPE A makes line ends CRLF on the way out and LF on the way in", async () => {
-  const talk = await owner();
-  await talk.ask("TYPE A", 200);
-  await put(talk, "/peers/bob@alpha.test/lines.txt", "one\r\ntwo\r\nthree");
-  const [item] = await alice.store.items({ box: "sent", kind: "file", limit: 1 });
-  await alice.outbox.settled(item?.id ?? ("" as never), AbortSignal.timeout(10_000));
-  const his = await Talk.owner(bob.port, PASSWORD).catch(() => undefined);
-  expect(his).toBeUndefined(); // alice's name does not open bob's door
-  const [stored] = await bob.store.items({ box: "inbox", kind: "file", limit: 1 });
-  expect((await bob.store.bytes(stored?.content ?? { digest: "", size: 0 })).toString()).toBe("one\ntwo\nthree");
-  talk.stream.destroy();
-});
-
-describe("a peer's folder", () => {
-  test("while the directory is away files are taken; they are shown as waiting, guarded by their name, and cancelled", async () => {
-    const away = { fault: "service" as const, temporary: true };
-    world.failure = new SuiteError("directory-unavailable", "away", away);
-    try {
-      const talk = await owner();
-      await talk.ask("CWD /peers/erna@alpha.test", 250);
-      await put(talk, "plan.txt", "plan");
-      expect(await fetched(talk, "MLSD")).toMatch(/size=4;.*x\.state=(?:queued|sending);.* plan\.txt\r$/m);
-      expect(await fetched(talk, "RETR .status")).toMatch(/ state=(?:queued|sending) .*size=4 plan\.txt\n$/);
-      expect((await talk.ask("SIZE plan.txt", 213)).text).toBe("4");
-      await talk.ask("RETR plan.txt", 550);
-      await talk.ask("STOR plan.txt", 450);
-      await put(talk, "/peers/gustav@alpha.test/plan.txt", "the same name");
-      await talk.ask("REST 20", 350);
-      expect(await fetched(talk, "RETR .status")).not.toMatch(/^20/);
-      await talk.ask("DELE plan.txt", 250);
-      await talk.ask("DELE plan.txt", 550);
-      expect(await fetched(talk, "MLSD")).toMatch(/x\.state=failed;x\.reason=cancelled; plan\.txt\r$/m);
-      await put(talk, "plan.txt", "better plan");
-      expect((await talk.ask("SIZE plan.txt", 213)).text).toBe("11");
-      expect(await fetched(talk, "NLST")).toBe("plan.txt\r\n.status\r\n");
-      await talk.ask("DELE plan.txt", 250);
-      talk.stream.destroy();
-    } finally {
-      world.failure = undefined;
-    }
-  });
-
-  test("of somebody whom the directory does not know there is none", async () => {
-    const talk = await owner();
-    await talk.ask("CWD /peers/nobody@alpha.test", 550);
-    await talk.ask("CWD /peers/Bob@Alpha.Test", 250);
-    world.failure = new SuiteError("unknown-recipient", "asked again", { fault: "peer" });
-    try {
-      await talk.ask("CWD /peers/bob@alpha.test", 250);
-      await talk.ask("CWD /peers/alice@alpha.test", 550);
-    } finally {
-      world.failure = undefined;
-    }
-    talk.stream.destroy();
-  });
-});
-
 test("a stop waits for the upload that is under way, and says 421 to the idle", async () => {
   const other = await startFileNode(world, world.person("frida"), folder.path);
   const login = async () => {
@@ -631,80 +514,6 @@ test("whatever lines come, each gets one reply that RFC 959 knows", async () => 
     }),
   );
   talk.stream.destroy();
-});
-
-describe("time", () => {
-  async function door(limits: Partial<SessionLimits>, files: Tree = tree) {
-    const sessions: Session[] = [];
-    const { access, tls } = { access: { verify: () => "test" }, tls: world.localTls() };
-    const listener = await listenLocal({ host: "127.0.0.1", port: 0 }, (socket) => {
-      const guard = new LoginGuard(() => 0);
-      const options = {
-        access: access as never,
-        tls,
-        guard,
-        tree: () => files,
-        clock: () => new Date(),
-        log: silentLog,
-      };
-      sessions.push(serveLocal(socket, { ...options, maxFileBytes: 1_000_000, limits }));
-    });
-    return { port: listener.address.port, sessions, [Symbol.asyncDispose]: () => listener.close() };
-  }
-  const root = { name: "/", kind: "folder" as const, perm: "el" };
-  const tree: Tree = {
-    entry: async () => root,
-    list: async () => [],
-    read: () => Promise.reject(new Error("no")),
-    mayWrite: async () => undefined,
-    write: async (_path: string, bytes: AsyncIterable<Uint8Array>) => ({ text: String((await bytesOf(bytes)).length) }),
-    remove: async () => undefined,
-  };
-
-  test("whoever says nothing, does not log in or stays idle gets 421, also if bytes drip in", async () => {
-    await using first = await door({ clearMs: 50 });
-    const silent = await Talk.local(first.port);
-    await silent.answer(421);
-    await silent.end();
-    await using second = await door({ loginMs: 50 });
-    const anonymous = await Talk.local(second.port);
-    await anonymous.secure();
-    await anonymous.answer(421);
-    await using third = await door({ idleMs: 50 });
-    const idle = await Talk.owner(third.port, "x");
-    const drip = setInterval(() => idle.stream.write("N"), 10);
-    await idle.answer(421);
-    clearInterval(drip);
-    await idle.end();
-  });
-
-  test("our close_notify answers theirs before the file is durable", async () => {
-    const seen = Promise.withResolvers<void>();
-    const write = async (_path: string, bytes: AsyncIterable<Uint8Array>) => {
-      await bytesOf(bytes);
-      await within(seen.promise, "close_notify");
-      return { text: "durable" };
-    };
-    await using running = await door({}, { ...tree, write });
-    const talk = await Talk.owner(running.port, "x");
-    const data = await talk.data();
-    await talk.ask("STOR x", 150);
-    data.tls.once("end", seen.resolve).resume();
-    data.tls.end("bytes");
-    expect((await talk.answer(226)).text).toBe("durable");
-    talk.stream.destroy();
-  });
-
-  test("data that does not move gets 426, and a transfer is not idle", async () => {
-    await using running = await door({ idleMs: 60, stallMs: 300 });
-    const talk = await Talk.owner(running.port, "x");
-    const data = await talk.data();
-    await talk.ask("STOR x", 150);
-    await data.write(Buffer.from("begun"));
-    await talk.answer(426);
-    talk.stream.destroy();
-    await Promise.all(running.sessions.map(({ ended }) => ended));
-  });
 });
 
 /** Rows of a table whose tests take what the title shows. */

@@ -6,6 +6,7 @@ import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "n
 import { derToPem } from "../../src/pki/pem.ts";
 import { within } from "../delivery/party.ts";
 import type { TestCredentials } from "../support/pki.ts";
+import { bytesOf } from "../support/smime.ts";
 
 export interface Answer {
   code: number;
@@ -107,6 +108,23 @@ export class Talk {
       this.#waiting?.();
     });
   }
+}
+
+/** A listing, or a file, over a data connection of its own. */
+export async function fetched(talk: Talk, command: string): Promise<string> {
+  const data = await talk.data();
+  await talk.ask(command, 150);
+  const bytes = await bytesOf(data.tls);
+  await talk.answer(226);
+  return bytes.toString();
+}
+
+/** Uploads by a data connection of its own. */
+export async function put(talk: Talk, path: string, bytes: Buffer | string): Promise<void> {
+  const data = await talk.data();
+  await talk.ask(`STOR ${path}`, 150);
+  data.tls.end(bytes);
+  await talk.answer(226);
 }
 
 /** TLS by a client that can also end the TCP connection below it without a word. */
