@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { trustSchema } from "../peertls-core/policy-schema.ts";
+import { parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 
 const port = z.number().int().min(0).max(65_535);
@@ -10,7 +11,7 @@ const host = z.string().min(2).describe("IP address, without brackets");
 const anchorFile = z.string().min(1).describe("PEM file with the root certificate, relative to this file");
 
 const peer = z.strictObject({
-  identity: z.string().describe("user@domain, as enrolled"),
+  identity: z.string().refine(isIdentity, { message: "not user@domain" }).describe("user@domain, as enrolled"),
   name: z.string().min(1).describe("full name, as others see it"),
   listen: z
     .strictObject({ host: host.default("::"), port: port.default(4605) })
@@ -114,7 +115,17 @@ export function loadConfig(file: string): Config {
       fault: "local",
       details: { problems: `${file}: there is no such file` },
     });
-  return parseConfig(readFileSync(file, "utf8"), file);
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new SuiteError("config-invalid", "the configuration cannot be read", {
+      fault: "local",
+      cause,
+      details: { problems: `${file}: cannot be read` },
+    });
+  }
+  return parseConfig(text, file);
 }
 
 export function parseConfig(text: string, file: string): Config {
@@ -126,7 +137,13 @@ export function parseConfig(text: string, file: string): Config {
   };
   const broken = document.errors[0];
   if (broken !== undefined) throw invalid([`${at(broken.pos[0])}: ${broken.message.split("\n")[0]}`]);
-  const result = configSchema.safeParse(document.toJS({ maxAliasCount: 0 }) ?? {});
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: 0 });
+  } catch {
+    throw invalid([`${file}: aliases (*name) are not understood here`]);
+  }
+  const result = configSchema.safeParse(value ?? {});
   if (!result.success) {
     throw invalid(
       result.error.issues.map((issue) => {
@@ -136,6 +153,15 @@ export function parseConfig(text: string, file: string): Config {
     );
   }
   return absolute(result.data, dirname(resolve(file)));
+}
+
+function isIdentity(text: string): boolean {
+  try {
+    parseIdentity(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The nearest node of the file that a problem's path leads to. */

@@ -11,6 +11,7 @@ import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { Denial } from "../peertls-core/door.ts";
 import { makePeerTls, type PeerTls } from "../peertls-core/peertls.ts";
+import type { PolicyAnchor } from "../peertls-core/policy.ts";
 import type { TrustConfig } from "../peertls-core/policy-schema.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
 import { Trust } from "../peertls-core/trust.ts";
@@ -72,6 +73,8 @@ export class PeerNode {
   readonly #stopping = new AbortController();
   readonly #files: KeyFiles;
   #trustConfig: TrustConfig;
+  /** As the files had them when the configuration was read: what they hold later changes nothing before the next reload. */
+  #fileAnchors: readonly PolicyAnchor[];
 
   static async start(o: NodeOptions): Promise<PeerNode> {
     const { config } = o;
@@ -130,6 +133,7 @@ export class PeerNode {
     this.identity = parseIdentity(config.identity);
     this.#files = files;
     this.#trustConfig = o.config.trust;
+    this.#fileAnchors = readFileAnchors(o.config.trust);
     this.keys = keys;
     this.state = state;
     this.trust = trust;
@@ -199,8 +203,9 @@ export class PeerNode {
 
   /** Puts the present rules in force: the file's, the owner's, the directory's anchors. Open connections are judged again. */
   applyTrust(): void {
-    const rules = this.#trustConfig;
-    this.trust.replace(trustRules(this.identity, rules, this.state, readFileAnchors(rules), this.#domainAnchors()));
+    this.trust.replace(
+      trustRules(this.identity, this.#trustConfig, this.state, this.#fileAnchors, this.#domainAnchors()),
+    );
   }
 
   /** A contact may come in and is written to without asking. @returns whether it is new */
@@ -255,9 +260,10 @@ export class PeerNode {
 
   /** Puts another configuration's trust rules and the key files' certificates in force. @throws SuiteError config-invalid */
   reload(config: Config): void {
-    readFileAnchors(config.trust); // fails before anything is changed
-    this.#trustConfig = config.trust;
+    const fileAnchors = readFileAnchors(config.trust); // fails before anything is changed, as the next line does
     this.reloadKeys();
+    this.#trustConfig = config.trust;
+    this.#fileAnchors = fileAnchors;
     this.applyTrust();
     this.#o.log.info({}, "configuration and certificates read again");
   }
