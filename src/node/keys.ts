@@ -1,9 +1,11 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { z } from "zod";
 import { writeDurably } from "../irp/key-file.ts";
-import { type Certificate, fingerprintOf, parseCertificate } from "../pki/certificate.ts";
+import { type Certificate, fingerprintOf, parseCertificate, peerCertificate } from "../pki/certificate.ts";
 import { makeCsr } from "../pki/csr.ts";
+import type { Identity } from "../pki/identity.ts";
 import { derToPem, pemToDer } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { Home } from "./home.ts";
@@ -24,10 +26,8 @@ export interface OwnKeys {
   uuid: string;
 }
 
-interface Enrolment {
-  uuid: string;
-  renewAfter: { auth: number; encryption: number };
-}
+const ENROLMENT = z.object({ uuid: z.string(), renewAfter: z.object({ auth: z.number(), encryption: z.number() }) });
+type Enrolment = z.infer<typeof ENROLMENT>;
 
 /**
  * Keys of a node, as files in `keys/`: auth.key, auth.pem, encryption-<n>.key, encryption-<n>.pem, enrolment.json. A key is durable
@@ -98,8 +98,11 @@ export class KeyFiles {
     return existsSync(join(this.#home.keys, "enrolment.json"));
   }
 
-  /** @throws SuiteError config-invalid when something is missing or does not fit */
-  load(): OwnKeys {
+  /**
+   * @param owner whom the certificate has to name
+   * @throws SuiteError config-invalid when something is missing or does not fit
+   */
+  load(owner?: Identity): OwnKeys {
     if (!this.enrolled)
       throw new SuiteError("config-invalid", "this home is not enrolled yet", {
         fault: "local",
@@ -107,15 +110,26 @@ export class KeyFiles {
       });
     const enrolment = this.#enrolment();
     const numbers = this.#encryptionNumbers().sort((a, b) => b - a);
+    const auth = this.#read("auth", new Date(enrolment.renewAfter.auth));
+    if (owner !== undefined && !peerCertificate(auth.certificate).identities.some(({ identity }) => identity === owner))
+      throw new SuiteError("config-invalid", "the certificate in this home is not that person's", {
+        fault: "local",
+        details: { identity: owner, file: this.#file("auth", "pem") },
+      });
     return {
       uuid: enrolment.uuid,
-      auth: this.#read("auth", new Date(enrolment.renewAfter.auth)),
+      auth,
       encryption: numbers.map((n) => this.#read(`encryption-${n}`, new Date(enrolment.renewAfter.encryption))),
     };
   }
 
   #enrolment(): Enrolment {
-    return JSON.parse(readFileSync(join(this.#home.keys, "enrolment.json"), "utf8")) as Enrolment;
+    const file = join(this.#home.keys, "enrolment.json");
+    try {
+      return ENROLMENT.parse(JSON.parse(readFileSync(file, "utf8")));
+    } catch (cause) {
+      throw new SuiteError("config-invalid", "a key file cannot be used", { fault: "local", cause, details: { file } });
+    }
   }
 
   #writeEnrolment(value: Enrolment): void {

@@ -81,7 +81,7 @@ export class PeerNode {
     if (config.peer === undefined)
       throw new SuiteError("config-invalid", "the configuration has no peer part", { fault: "local" });
     const files = new KeyFiles(o.home);
-    const keys = files.load();
+    const keys = files.load(parseIdentity(config.peer.identity));
     const state = new State(o.home.state);
     const anchor = readCertificates(config.peer.directory.anchor);
     const trust = new Trust({
@@ -188,6 +188,7 @@ export class PeerNode {
       server: { host: config.directory.host, port: config.directory.irpPort },
       anchors: ownAnchors,
       clock: o.clock,
+      own: () => this.keys.auth.certificate,
       onRenewed: () => this.reloadKeys(),
       log: o.log,
     });
@@ -270,7 +271,7 @@ export class PeerNode {
 
   /** Puts the key files' certificates in force: for new connections, seals and records. */
   reloadKeys(): void {
-    this.keys = this.#files.load();
+    this.keys = this.#files.load(this.identity);
     this.peerTls.useCredentials(this.keys.auth);
     this.announcer.recordChanged();
   }

@@ -1,5 +1,6 @@
 import { IrpClient } from "../irp/client.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
+import type { Certificate } from "../pki/certificate.ts";
 import { makeCsr } from "../pki/csr.ts";
 import type { Identity } from "../pki/identity.ts";
 import { identityDomain } from "../pki/identity.ts";
@@ -16,6 +17,8 @@ export interface RenewalOptions {
   server: PeerAddress;
   anchors: readonly TrustAnchor[];
   clock: () => Date;
+  /** The certificate in force, whatever the key files hold. */
+  own: () => Certificate;
   /** The key files hold new certificates. */
   onRenewed: () => void;
   log: Log;
@@ -81,8 +84,8 @@ export class Renewal {
   }
 
   #warn(error: unknown): void {
-    const { files, clock, log } = this.#o;
-    const ends = files.load().auth.certificate.validity.notAfter;
+    const { clock, log } = this.#o;
+    const ends = this.#o.own().validity.notAfter;
     const soon = ends.getTime() - clock().getTime() < WARN_MS;
     const fields = { ends, error: asSuiteError(error) };
     if (soon) log.error(fields, "the own certificate ends soon and cannot be renewed");

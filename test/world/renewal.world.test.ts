@@ -2,7 +2,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { KeyFiles } from "../../src/node/keys.ts";
+import { Renewal } from "../../src/node/renewal.ts";
+import { parseIdentity } from "../../src/pki/identity.ts";
 import { enrolPerson, startDomain, startNode } from "../support/people.ts";
+import { recordLog } from "../support/record-log.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
 test("due certificates are renewed with the same keys, published, and the former encryption certificate stays", async () => {
@@ -39,6 +42,51 @@ test("due certificates are renewed with the same keys, published, and the former
     expect(new KeyFiles(home).load().encryption).toHaveLength(2);
   } finally {
     await node.stop();
+    await domain.server.stop();
+  }
+});
+
+test.each(["auth.pem", "enrolment.json"])(
+  "a broken %s, or no CA, ends no renewal: it is told and tried again",
+  async (name) => {
+    await using folder = await temporaryFolder();
+    const domain = await startDomain(folder.path, "alpha.test");
+    const home = await enrolPerson(folder.path, domain, "alice");
+    const files = new KeyFiles(home);
+    const { certificate } = files.load().auth;
+    await domain.server.stop();
+    const log = recordLog();
+    const stop = new AbortController();
+    const renewal = new Renewal({
+      files,
+      identity: parseIdentity("alice@alpha.test"),
+      server: domain.server.ports.irp,
+      anchors: [],
+      clock: () => new Date(certificate.validity.notAfter.getTime() - 86_400_000), // due, and nearly too late
+      own: () => certificate,
+      onRenewed: () => undefined,
+      log,
+    });
+    writeFileSync(join(home.keys, name), "{");
+    const running = renewal.run(stop.signal);
+    await expect.poll(() => log.lines.length).toBe(1);
+    expect(log.lines[0]).toMatchObject({ level: "error", message: expect.stringContaining("ends soon") as unknown });
+    stop.abort();
+    await expect(running).resolves.toBeUndefined();
+  },
+);
+
+test("a home whose certificate names somebody else does not start", async () => {
+  await using folder = await temporaryFolder();
+  const domain = await startDomain(folder.path, "alpha.test");
+  try {
+    const home = await enrolPerson(folder.path, domain, "alice");
+    const text = readFileSync(home.config, "utf8").replace("alice@alpha.test", "carl@alpha.test");
+    await expect(startNode(home, text)).rejects.toMatchObject({
+      code: "config-invalid",
+      details: { identity: "carl@alpha.test" },
+    });
+  } finally {
     await domain.server.stop();
   }
 });
