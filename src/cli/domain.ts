@@ -5,7 +5,7 @@ import { globalAddresses } from "../node/addresses.ts";
 import { loadConfig } from "../node/config.ts";
 import { initDomain, invite } from "../node/domain.ts";
 import { makeHome } from "../node/home.ts";
-import { writeConfig } from "../node/new-config.ts";
+import { joinedConfig, writeConfig } from "../node/new-config.ts";
 import { identityLocal, parseDomain } from "../pki/identity.ts";
 import { silentLog } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
@@ -34,9 +34,11 @@ export function domainCommand(): Command {
     .action((name: string, o: { host: string; sixidPort: number; irpPort: number }, command: Command) => {
       const home = homeOf(command);
       const wanted = parseDomain(name);
+      const part = { domain: { name: wanted, host: o.host, sixidPort: o.sixidPort, irpPort: o.irpPort } };
+      joinedConfig(home, part); // complains before anything is made
       makeHome(home);
       initDomain(home, wanted, clock());
-      writeConfig(home, { domain: { name: wanted, host: o.host, sixidPort: o.sixidPort, irpPort: o.irpPort } });
+      writeConfig(home, part);
       const self = commandLine(home);
       const ca = join(home.domain, "ca");
       process.stdout.write(

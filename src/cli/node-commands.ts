@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { SuiteError } from "../pki/suite-error.ts";
 import { asking, json, list, type Status, told } from "./asking.ts";
 
 const person: [string, string] = ["<identity>", "user@domain"];
@@ -148,13 +149,25 @@ function trustCommand(): Command {
       about: "tell step by step what the policy says",
       example: "trust explain bob@beta.test",
       method: "trust.explain",
-      params: ([who = ""]) =>
-        who.includes("@") ? { identity: who } : { pem: readFileSync(who, "utf8"), protocol: "sip" },
+      params: ([who = ""]) => (who.includes("@") ? { identity: who } : { pem: pemIn(who), protocol: "sip" }),
       show: (result: { trace: string[]; verdict: { admit: boolean } }) =>
         `${result.trace.join("\n")}\n→ ${result.verdict.admit ? "admitted" : "refused"}`,
     }),
   );
   return trust.addHelpText("after", "\nExample:\n  sixtalk trust explain bob@beta.test");
+}
+
+/** @throws SuiteError not-found */
+function pemIn(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new SuiteError("not-found", "there is no such file that can be read", {
+      fault: "local",
+      cause,
+      details: { file },
+    });
+  }
 }
 
 function appPasswordCommand(): Command {

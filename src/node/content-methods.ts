@@ -62,7 +62,7 @@ export function contentMethods(node: PeerNode): Readonly<Record<string, Method>>
           name: basename(path),
           size: facts.size,
           modified: facts.mtime,
-          source: createReadStream(path, { highWaterMark: 1_048_576, signal }),
+          source: bytesOf(path, signal),
         });
         if (watch) await watched(node, item, emit, signal);
         return { item, receipts: await outbox.receipts({ item }) };
@@ -169,6 +169,16 @@ async function regularFile(path: string) {
   }
   if (!facts.isFile()) throw new SuiteError("syntax", "this is not a file", { fault: "local", details: { path } });
   return facts;
+}
+
+/** @throws SuiteError forbidden when the file cannot be read */
+async function* bytesOf(path: string, signal: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+  try {
+    yield* createReadStream(path, { highWaterMark: 1_048_576, signal }) as AsyncIterable<Buffer>;
+  } catch (cause) {
+    if (signal.aborted) throw cause;
+    throw new SuiteError("forbidden", "the file cannot be read", { fault: "local", cause, details: { path } });
+  }
 }
 
 async function shownText(

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fastify } from "fastify";
 import { CertificateAuthority } from "../irp/ca.ts";
@@ -32,10 +32,11 @@ export interface DomainOptions {
   clock: () => Date;
 }
 
-/** Makes the CA of a domain and an empty directory. @throws SuiteError conflict when there is one */
+/** Makes the CA of a domain; one that was made for it before, and then cut off, is taken as it is. @throws SuiteError config-invalid */
 export function initDomain(home: Home, domain: string, now: Date): CaKeys {
-  const keys = createCa({ directory: join(home.domain, "ca"), domain, now, random: randomBytes });
-  return keys;
+  const directory = join(home.domain, "ca");
+  if (existsSync(join(directory, "root.pem"))) return openKeys(home, domain, now);
+  return createCa({ directory, domain, now, random: randomBytes });
 }
 
 /**
@@ -48,8 +49,13 @@ export async function invite(
   name: string | undefined,
   reach: PeerAddress,
 ): Promise<{ link: string; expires: Date; identity: Identity }> {
+  if (!/^[0-9a-f:.]+$/i.test(reach.host))
+    throw new SuiteError("syntax", "where the server is reached is no IP address", {
+      fault: "local",
+      details: { reach: reach.host },
+    });
   const identity = parseIdentity(user.includes("@") ? user : `${user}@${o.config.name}`);
-  const keys = openKeys(o);
+  const keys = openKeys(o.home, o.config.name, o.clock());
   const store = openSqliteStore(databaseFile(o.home));
   try {
     const accounts = new Accounts({ store, domain: o.config.name, clock: o.clock, random: randomBytes });
@@ -90,7 +96,7 @@ export class DomainServer {
   private constructor(o: DomainOptions) {
     this.#o = o;
     const { name } = o.config;
-    this.keys = openKeys(o);
+    this.keys = openKeys(o.home, name, o.clock());
     this.#store = openSqliteStore(databaseFile(o.home));
     this.accounts = new Accounts({ store: this.#store, domain: name, clock: o.clock, random: randomBytes });
     this.#ca = new CertificateAuthority({
@@ -199,18 +205,13 @@ export class DomainServer {
   }
 }
 
-function openKeys(o: DomainOptions): CaKeys {
-  mkdirSync(o.home.domain, { recursive: true, mode: 0o700 });
-  const keys = openCa({
-    directory: join(o.home.domain, "ca"),
-    domain: o.config.name,
-    now: o.clock(),
-    random: randomBytes,
-  });
-  if (!keys.server.certificate.subjectAltNames.some((one) => one.type === "dNSName" && one.text === o.config.name)) {
+function openKeys(home: Home, domain: string, now: Date): CaKeys {
+  mkdirSync(home.domain, { recursive: true, mode: 0o700 });
+  const keys = openCa({ directory: join(home.domain, "ca"), domain, now, random: randomBytes });
+  if (!keys.server.certificate.subjectAltNames.some((one) => one.type === "dNSName" && one.text === domain)) {
     throw new SuiteError("config-invalid", "the CA in this home is another domain's", {
       fault: "local",
-      details: { domain: o.config.name },
+      details: { domain },
     });
   }
   return keys;

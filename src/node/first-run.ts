@@ -1,5 +1,3 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { DomainServer, initDomain, invite } from "./domain.ts";
@@ -22,7 +20,7 @@ const ENROL_MS = 60_000;
 export async function firstRun(o: { home: Home; login: string; clock: () => Date; log: Log }): Promise<Identity> {
   const { home, clock, log } = o;
   makeHome(home);
-  if (!existsSync(join(home.domain, "ca", "root.pem"))) initDomain(home, HOME_DOMAIN, clock());
+  initDomain(home, HOME_DOMAIN, clock());
   const host = await anyAddress();
   const loopback = host === "::" ? "::1" : "127.0.0.1";
   const domain = {

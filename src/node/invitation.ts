@@ -33,8 +33,8 @@ export function parseInvitation(text: string): Invitation {
   const code = given.get("code") ?? "";
   const rootHash = given.get("root") ?? "";
   const sixidPort = Number(given.get("sixid") ?? "4606");
-  if (code === "" || !/^[0-9a-f]{32}$/.test(rootHash) || !Number.isInteger(sixidPort))
-    throw bad("a part of it is missing");
+  if (code === "" || !/^[0-9a-f]{32}$/.test(rootHash)) throw bad("a part of it is missing");
+  if (!isPort(Number(port)) || !isPort(sixidPort)) throw bad("a port is none");
   return {
     identity: parseIdentity(decodeURI(person ?? "")),
     irp: { host, port: Number(port) },
@@ -42,6 +42,10 @@ export function parseInvitation(text: string): Invitation {
     code,
     rootHash,
   };
+}
+
+function isPort(number: number): boolean {
+  return Number.isInteger(number) && number >= 0 && number <= 65_535;
 }
 
 function bad(why: string): SuiteError {

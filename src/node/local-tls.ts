@@ -19,12 +19,13 @@ export function localTls(home: Home, now: Date): LocalTls {
   const caFile = join(home.anchors, "local-ca.pem");
   const keyFile = join(home.keys, "local.key");
   const file = join(home.keys, "local.pem");
-  if (!existsSync(caFile)) {
+  const anew = !existsSync(caFile) || !existsSync(caKeyFile);
+  if (anew) {
     const key = newKey(caKeyFile);
     const der = issueRoot({ domain: "localhost", privateKey: key, now, serial: randomBytes(16) });
     writeDurably(caFile, derToPem(der, "CERTIFICATE"), 0o644);
   }
-  if (!existsSync(file) || endsSoon(file, now)) {
+  if (anew || !existsSync(file) || !existsSync(keyFile) || endsSoon(file, now)) {
     const [ca] = pemToDer(readFileSync(caFile, "utf8"), "CERTIFICATE");
     const issuer = {
       certificate: parseCertificate(ca ?? new Uint8Array()),

@@ -7,6 +7,7 @@ import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import { derToPem } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
+import { parseConfig } from "./config.ts";
 import { canListen, freePort } from "./free-port.ts";
 import type { Home } from "./home.ts";
 
@@ -51,8 +52,16 @@ export async function anyAddress(): Promise<string> {
   return (await canListen("::")) ? "::" : "0.0.0.0";
 }
 
-/** Adds a part to sixtalk.yaml, or makes the file. @throws SuiteError conflict when the part is there */
+/** Adds a part to sixtalk.yaml, or makes the file. @throws SuiteError as `joinedConfig` */
 export function writeConfig(home: Home, parts: Record<string, ConfigText>): void {
+  writeDurably(home.config, joinedConfig(home, parts));
+}
+
+/**
+ * What sixtalk.yaml says with other parts beside its own; writes nothing.
+ * @throws SuiteError conflict when a part is there; config-invalid when the whole is not valid
+ */
+export function joinedConfig(home: Home, parts: Record<string, ConfigText>): string {
   const there = existsSync(home.config) ? (parse(readFileSync(home.config, "utf8")) as ConfigText) : {};
   const taken = Object.keys(parts).find((part) => there[part] !== undefined);
   if (taken !== undefined)
@@ -61,8 +70,6 @@ export function writeConfig(home: Home, parts: Record<string, ConfigText>): void
       details: { home: home.directory, part: taken },
     });
   const text = stringify({ ...there, ...parts });
-  writeDurably(
-    home.config,
-    `# SixTalk: see config/sixtalk.yaml for all settings; "sixtalk config check" tells what is wrong.\n${text}`,
-  );
+  parseConfig(text, home.config);
+  return `# SixTalk: see config/sixtalk.yaml for all settings; "sixtalk config check" tells what is wrong.\n${text}`;
 }

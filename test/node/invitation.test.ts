@@ -42,6 +42,8 @@ describe("no invitation", () => {
     ["no root", link.replace(/&root=.*/, "")],
     ["a root of 31 digits", link.slice(0, -1)],
     ["a root in capitals", link.replace("abcdef0", "ABCDEF0")],
+    ["a port over 65535", link.replace(":4604", ":99999")],
+    ["another one", link.replace("sixid=4606", "sixid=65536")],
     ["a port that is no number", link.replace("sixid=4606", "sixid=x")],
     ["cut off", link.slice(0, 40)],
   ])("%s", (_name, text) => {
