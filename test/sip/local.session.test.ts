@@ -496,6 +496,14 @@ describe("over a stream", () => {
     expect((await phone.ask(make("OPTIONS"))).status).toBe(200);
     vi.advanceTimersByTime(60_000);
     expect((await phone.ask(make("OPTIONS"))).status).toBe(200);
+    const halves = serialise(make("OPTIONS"));
+    phone.send(halves.subarray(0, 20));
+    using between = await node.phone("TCP");
+    await between.ask(dialog(between).make("OPTIONS"));
+    phone.send(halves.subarray(20));
+    expect(await phone.next()).toMatchObject({ status: 200 });
+    vi.advanceTimersByTime(60_000);
+    expect((await phone.ask(make("OPTIONS"))).status).toBe(200);
     const drops = serialise(make("OPTIONS"));
     const taken = async () => {
       // One program's answer proves that the event loop has read the other's octet: both are local sockets.

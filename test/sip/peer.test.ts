@@ -230,6 +230,16 @@ describe("the stream's life", () => {
     expect((await ask(options)).status).toBe(200);
   });
 
+  test("a message that came in two pieces is done: nobody waits for the rest of it", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const { theirs, ours, ask } = party();
+    theirs.write(options.subarray(0, 20));
+    await new Promise((done) => setImmediate(done));
+    expect((await ask(options.subarray(20))).status).toBe(200);
+    vi.advanceTimersByTime(3_600_000);
+    expect(ours.destroyed).toBe(false);
+  });
+
   test("a message that comes drop by drop is waited for 10 s in all", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     const { theirs, ours, ask } = party();
