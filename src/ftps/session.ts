@@ -287,7 +287,7 @@ export class Session {
 
   /** Takes lines as far as there is room for them, and for their replies. */
   #read(): void {
-    while (!this.#isFull && !this.#quitting && !this.#detached && !this.#hungUp && !this.#control.destroyed) {
+    while (!this.#isFull && !this.#quitting && !this.#hungUp && !this.#control.destroyed) {
       const line = this.#reader.next();
       if (line === undefined) break;
       if (line.kind === "too-long") return this.close(REPLIES.lineTooLong);

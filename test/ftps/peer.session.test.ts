@@ -212,6 +212,19 @@ describe("the token of a data channel", () => {
     talk.stream.destroy();
   });
 
+  test("is void although its connection has come, which is closed", async () => {
+    const talk = await loggedIn();
+    const first = await dataOf(talk);
+    const ended = new Promise((resolve) => first.raw.once("end", resolve).once("close", resolve));
+    await talk.ask("NOOP", 200);
+    const second = await dataOf(talk);
+    await ended;
+    await talk.ask("STOR /inbox/second.p7m", 150);
+    second.tls.end(await sealed(Buffer.from("second")));
+    await talk.answer(226);
+    talk.stream.destroy();
+  });
+
   test("300 EPSV leave one token", async () => {
     const talk = await loggedIn();
     for (let time = 0; time < 300; time += 1) await talk.ask("EPSV", 229);
