@@ -18,8 +18,16 @@ export class RecordTap extends Duplex {
   readonly #header = Buffer.alloc(HEADER);
   #have = 0;
   #left = 0;
-  #last = { type: 0, length: 0, complete: false };
+  /** `start`: where it begins in the chunk at hand; 0 if it began before. */
+  #last = { type: 0, length: 0, complete: false, start: 0 };
   #over = false;
+  #pushed = 0;
+  #consumed = 0;
+  /** Number of the pushed chunk that is the end of a record which may be a close_notify, and nothing else. */
+  #candidate = 0;
+  #plaintext = 0;
+  #plaintextBefore = 0;
+  #candidateGave = 0;
 
   constructor(socket: Socket) {
     super({ allowHalfOpen: true });
@@ -37,11 +45,30 @@ export class RecordTap extends Duplex {
     return this.#socket.remoteAddress;
   }
 
-  /**
-   * To be asked after the secured stream's `end`. A last data record of two bytes looks the same in TLS 1.3; a program
-   * that is killed just then is taken at its word.
-   */
+  /** To be asked after the secured stream's `end`. */
   get endedCleanly(): boolean {
+    return this.#mayBeAlert && this.#candidateGave === 0;
+  }
+
+  /**
+   * Counts what the TLS above makes of each record: data of two bytes come in a record of 19 bytes, too. Called before
+   * anything was read; the TLS socket takes each chunk, and gives what it holds, in the call that hands it over.
+   */
+  watch(secured: Duplex): void {
+    const push = secured.push;
+    secured.push = (chunk: Buffer | null, encoding?: BufferEncoding) => {
+      if (chunk !== null) this.#plaintext += chunk.length;
+      return push.call(secured, chunk, encoding);
+    };
+    this.on("data", () => {
+      this.#consumed += 1;
+      if (this.#consumed === this.#candidate) this.#candidateGave = this.#plaintext - this.#plaintextBefore;
+      this.#plaintextBefore = this.#plaintext;
+    });
+  }
+
+  /** Whether the last record, by what is seen of it in clear, may be a close_notify. */
+  get #mayBeAlert(): boolean {
     if (!this.#last.complete || this.#have > 0 || this.#left > 0) return false;
     if (this.#last.type === ALERT) return true;
     return this.#last.type === APPLICATION_DATA && this.#last.length === TLS13_ALERT_BYTES;
@@ -65,7 +92,17 @@ export class RecordTap extends Duplex {
   }
 
   #take(chunk: Buffer): boolean {
+    this.#last.start = 0;
     this.#walk(chunk);
+    const { start } = this.#last;
+    if (!this.#mayBeAlert) return this.#hand(chunk);
+    if (start > 0) this.#hand(chunk.subarray(0, start));
+    this.#candidate = this.#pushed + 1;
+    return this.#hand(chunk.subarray(start));
+  }
+
+  #hand(chunk: Buffer): boolean {
+    this.#pushed += 1;
     return this.push(chunk);
   }
 
@@ -95,7 +132,8 @@ export class RecordTap extends Duplex {
       if (this.#have < HEADER) return;
       this.#have = 0;
       this.#left = this.#header.readUInt16BE(3);
-      this.#last = { type: this.#header[0] ?? 0, length: this.#left, complete: this.#left === 0 };
+      const start = Math.max(0, at - HEADER);
+      this.#last = { type: this.#header[0] ?? 0, length: this.#left, complete: this.#left === 0, start };
     }
   }
 }
@@ -108,7 +146,8 @@ export function endOf(secured: object): "close-notify" | "cut" | "untracked" {
 }
 
 /** Notes that `tap` lies below `secured`. */
-export function trackEnd(secured: object, tap: RecordTap): void {
+export function trackEnd(secured: Duplex, tap: RecordTap): void {
+  tap.watch(secured);
   TAPS.set(secured, tap);
 }
 

@@ -148,6 +148,34 @@ test("a FIN without close_notify is no clean end, wherever between two records i
   connection.destroy();
 });
 
+test("a FIN behind data of two bytes, whose record is as long as that of a close_notify, is no clean end", async () => {
+  for (const pieces of [Number.POSITIVE_INFINITY, 1]) {
+    const data = await RawTls.peerData(at, TOKEN, alice.auth, pieces);
+    const connection = await expected.connection;
+    connection.stream.on("error", () => undefined);
+    await data.write(Buffer.from("abc"));
+    await data.write(Buffer.from("de"));
+    data.cut();
+    expect((await bytesOf(connection)).toString()).toBe("abcde");
+    expect(his.endedCleanly(connection)).toBe(false);
+    connection.destroy();
+    expected = his.expectData({ control, token: TOKEN });
+  }
+});
+
+test("a close_notify behind data of two bytes is a clean end, in one segment or byte by byte", async () => {
+  for (const pieces of [Number.POSITIVE_INFINITY, 1]) {
+    const data = await RawTls.peerData(at, TOKEN, alice.auth, pieces);
+    const connection = await expected.connection;
+    data.tls.write("ab");
+    data.tls.end("cd");
+    expect((await bytesOf(connection)).toString()).toBe("abcd");
+    expect(his.endedCleanly(connection)).toBe(true);
+    connection.destroy();
+    expected = his.expectData({ control, token: TOKEN });
+  }
+});
+
 test("a reset in the middle fails the stream", async () => {
   const data = await RawTls.peerData(at, TOKEN, alice.auth);
   const connection = await expected.connection;
