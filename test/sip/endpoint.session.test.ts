@@ -145,8 +145,9 @@ test("what came while nobody was there is shown at the registration, oldest firs
 });
 
 test("a program that is gone without a word holds up neither another app's nor its own app's others", async () => {
-  const node = await start({ phone: "p1", desk: "p2" });
-  await node.register("p1"); // never answers
+  const node = await start({ gone: "p0", phone: "p1", desk: "p2" });
+  await node.register("p0"); // these two never answer
+  await node.register("p1");
   const [desk, second] = [await node.register("p2"), await node.register("p1")];
   await node.arrive("hello");
   expect([await taken(desk, new Set()), await taken(second, new Set())]).toEqual(["hello", "hello"]);
@@ -159,6 +160,22 @@ test("two programs with one app password are both shown what comes", async () =>
   const [one, two] = [await node.register("p1"), await node.register("p1")];
   await node.arrive("hello");
   expect([await taken(one, new Set()), await taken(two, new Set())]).toEqual(["hello", "hello"]);
+});
+
+test("one program's no does not make the other's yes be forgotten", async () => {
+  const node = await start({ phone: "p1" });
+  const [busy, free] = [await node.register("p1"), await node.register("p1")];
+  await node.arrive("hello");
+  const came = await free.next();
+  busy.answer(await busy.next(), 486);
+  const options = request({
+    method: "OPTIONS",
+    headers: { via: `SIP/2.0/UDP 127.0.0.1:${busy.port};branch=z9hG4bKafter;rport` },
+  });
+  expect((await busy.ask(options)).status).toBe(200); // the no has been heard
+  free.answer(came, 200);
+  await node.arrive("next");
+  expect(await taken(free, new Set([value(came.headers, "call-id") ?? ""]))).toBe("next");
 });
 
 test("a text that no program took is shown again at the next registration", async () => {
