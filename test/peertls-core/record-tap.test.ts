@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
+import { Duplex } from "node:stream";
 import { afterEach, expect, test } from "vitest";
 import { RecordTap } from "../../src/peertls-core/record-tap.ts";
 
@@ -100,4 +101,25 @@ test("whoever reads slowly holds back the sender: no more than some buffers are 
     if (taken > 32 * 1024 * 1024) break;
   }
   expect(taken).toBeGreaterThan(32 * 1024 * 1024);
+});
+
+test.each([true, false])("a record of 19 bytes that comes in two chunks, and holds data: %s", async (holdsData) => {
+  const { tap, other } = await tapped();
+  other.setNoDelay(true);
+  const bytes = Buffer.concat([record(23, 500), record(23, 19)]);
+  const secured = new Duplex({ read() {} });
+  let consumed = 0;
+  let some = Promise.withResolvers<void>();
+  tap.on("data", (chunk: Buffer) => {
+    consumed += chunk.length;
+    if (consumed >= 505 && secured.readableLength === 0) secured.push(Buffer.alloc(484));
+    if (consumed === bytes.length && holdsData) secured.push(Buffer.alloc(2));
+    some.resolve();
+  });
+  tap.watch(secured);
+  other.write(bytes.subarray(0, 525));
+  while (consumed < 525) await some.promise.then(() => (some = Promise.withResolvers()));
+  other.end(bytes.subarray(525));
+  await once(tap, "end");
+  expect(tap.endedCleanly).toBe(!holdsData);
 });
