@@ -4,6 +4,9 @@ import { pino } from "pino";
 import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 
+/** Of lines that could not be written; what comes on top is lost. */
+const MAX_WAITING_BYTES = 1_048_576;
+
 /**
  * Writes JSON lines to `DIRECTORY/NAME.log`, synchronously enough that the last line before a crash is there. Errors are told by code
  * and fields: a message, a body, a key or a password never gets in.
@@ -14,7 +17,14 @@ export function openLog(
   level: "debug" | "info" | "warn" | "error",
 ): Log & { flush(): void } {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const destination = pino.destination({ dest: join(directory, `${name}.log`), sync: true, mkdir: true, mode: 0o600 });
+  const destination = pino.destination({
+    dest: join(directory, `${name}.log`),
+    sync: true,
+    mkdir: true,
+    mode: 0o600,
+    maxLength: MAX_WAITING_BYTES,
+  });
+  destination.on("error", () => undefined); // as when the disk is full: lines wait for the next that can be written
   const logger = pino(
     {
       level,
