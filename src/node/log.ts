@@ -40,11 +40,11 @@ export function openLog(
 function errorFields(error: unknown): unknown {
   if (error instanceof SuiteError) {
     return {
+      ...error.details, // first: none of them stands in the place of what follows
       code: error.code,
       fault: error.fault,
       temporary: error.temporary,
       message: error.message,
-      ...error.details,
       cause: causeOf(error.cause),
     };
   }

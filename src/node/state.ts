@@ -1,4 +1,4 @@
-import { DatabaseSync } from "node:sqlite";
+import { DatabaseSync, type StatementResultingChanges } from "node:sqlite";
 import type { TrustEntry } from "../peertls-core/policy-schema.ts";
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
@@ -71,11 +71,11 @@ export class State implements PinStore {
   /** @returns whether the contact is new */
   addContact(identity: Identity, name: string, now: Date): boolean {
     const sql = "insert into contacts (identity, name, added_at) values (?, ?, ?) on conflict do nothing";
-    return Number(this.#database.prepare(sql).run(identity, name, now.getTime()).changes) === 1;
+    return Number(this.#write(sql, identity, name, now.getTime()).changes) === 1;
   }
 
   removeContact(identity: Identity): boolean {
-    return Number(this.#database.prepare("delete from contacts where identity = ?").run(identity).changes) === 1;
+    return Number(this.#write("delete from contacts where identity = ?", identity).changes) === 1;
   }
 
   trustEntries(list: "allow" | "block" | "rules"): TrustEntry[] {
@@ -86,15 +86,13 @@ export class State implements PinStore {
 
   addTrustEntry(list: "allow" | "block" | "rules", entry: TrustEntry, now: Date): void {
     const sql = "insert into trust_entries (list, entry, added_at) values (?, ?, ?) on conflict do nothing";
-    this.#database.prepare(sql).run(list, JSON.stringify(entry), now.getTime());
+    this.#write(sql, list, JSON.stringify(entry), now.getTime());
   }
 
   removeTrustEntry(list: "allow" | "block" | "rules", entry: TrustEntry): boolean {
     return (
       Number(
-        this.#database
-          .prepare("delete from trust_entries where list = ? and entry = ?")
-          .run(list, JSON.stringify(entry)).changes,
+        this.#write("delete from trust_entries where list = ? and entry = ?", list, JSON.stringify(entry)).changes,
       ) > 0
     );
   }
@@ -107,7 +105,7 @@ export class State implements PinStore {
   put(identity: Identity, pin: Pin): void {
     const sql =
       "insert into pins (identity, pin) values (?, ?) on conflict (identity) do update set pin = excluded.pin";
-    this.#database.prepare(sql).run(identity, JSON.stringify(pin));
+    this.#write(sql, identity, JSON.stringify(pin));
   }
 
   requests(): PeerRequest[] {
@@ -132,17 +130,13 @@ export class State implements PinStore {
       where requests.state = 'pending'`;
     const known = this.#all("select 1 from requests where from_identity = ?", request.from).length > 0;
     const { from, name, text, receivedAt, fingerprint, organisation, issuer } = request;
-    this.#database.prepare(sql).run(from, name, text, receivedAt.getTime(), fingerprint, organisation ?? null, issuer);
+    this.#write(sql, from, name, text, receivedAt.getTime(), fingerprint, organisation ?? null, issuer);
     return !known;
   }
 
   /** @returns false if nobody of that name asked */
   decideRequest(from: Identity, state: PeerRequest["state"]): boolean {
-    return (
-      Number(
-        this.#database.prepare("update requests set state = ? where from_identity = ?").run(state, from).changes,
-      ) === 1
-    );
+    return Number(this.#write("update requests set state = ? where from_identity = ?", state, from).changes) === 1;
   }
 
   requestSentAt(to: Identity): Date | undefined {
@@ -153,7 +147,7 @@ export class State implements PinStore {
   noteRequestSent(to: Identity, at: Date): void {
     const sql =
       "insert into sent_requests (to_identity, sent_at) values (?, ?) on conflict (to_identity) do update set sent_at = excluded.sent_at";
-    this.#database.prepare(sql).run(to, at.getTime());
+    this.#write(sql, to, at.getTime());
   }
 
   appPasswords(): AppPassword[] {
@@ -171,11 +165,11 @@ export class State implements PinStore {
     const { id, label, sha256, ha1Sha256, ha1Md5, createdAt } = password;
     const sql =
       "insert into app_passwords (id, label, sha256, ha1_sha256, ha1_md5, created_at) values (?, ?, ?, ?, ?, ?)";
-    this.#database.prepare(sql).run(id, label, sha256, ha1Sha256, ha1Md5, createdAt.getTime());
+    this.#write(sql, id, label, sha256, ha1Sha256, ha1Md5, createdAt.getTime());
   }
 
   removeAppPassword(id: string): boolean {
-    return Number(this.#database.prepare("delete from app_passwords where id = ?").run(id).changes) === 1;
+    return Number(this.#write("delete from app_passwords where id = ?", id).changes) === 1;
   }
 
   /** Anchors of other domains as the own directory last told them, so that a start without it knows them. */
@@ -198,6 +192,19 @@ export class State implements PinStore {
 
   close(): void {
     this.#database.close();
+  }
+
+  /** @throws SuiteError store-failed, as when the disk is full: what was there before is there still */
+  #write(sql: string, ...values: (string | number | null)[]): StatementResultingChanges {
+    try {
+      return this.#database.prepare(sql).run(...values);
+    } catch (cause) {
+      throw new SuiteError("store-failed", "this could not be kept: the disk may be full", {
+        fault: "local",
+        temporary: true,
+        cause,
+      });
+    }
   }
 
   #all<T>(sql: string, ...values: (string | number)[]): T[] {

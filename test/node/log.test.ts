@@ -16,7 +16,7 @@ test("a log that cannot be written ends nothing", async () => {
 test("lines are the owner's alone; an error is told by code and fields", async () => {
   await using folder = await temporaryFolder();
   const log = openLog(folder.path, "node", "info");
-  log.warn({ error: new SuiteError("syntax", "no", { fault: "peer", details: { line: 1 } }) }, "refused");
+  log.warn({ error: new SuiteError("syntax", "no", { fault: "peer", details: { line: 1, code: 452 } }) }, "refused");
   const file = join(folder.path, "node.log");
   expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({
     error: { code: "syntax", line: 1 },
