@@ -33,11 +33,6 @@ export function segmentsOf(path: VirtualPath): string[] {
   return path === "/" ? [] : path.slice(1).split("/");
 }
 
-/** The last segment; `/` of the root. */
-export function nameOf(path: VirtualPath): string {
-  return segmentsOf(path).at(-1) ?? "/";
-}
-
 /** As 257 quotes it (RFC 959 appendix II): each `"` doubled. */
 export function quoted(path: string): string {
   return `"${path.replaceAll('"', '""')}"`;

@@ -13,7 +13,7 @@ import type { LocalTls } from "../../src/peertls-core/loopback.ts";
 import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
 import { parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
-import { type Identity, identityLocal, parseIdentity } from "../../src/pki/identity.ts";
+import { type Identity, identityLocal } from "../../src/pki/identity.ts";
 import type { Issuer } from "../../src/pki/issue.ts";
 import { silentLog } from "../../src/pki/log.ts";
 import { derToPem } from "../../src/pki/pem.ts";
@@ -197,5 +197,3 @@ function accessOf(owner: Identity): OwnerAccess {
 export async function* pieces(bytes: Buffer, size = 65_536): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
-
-export const nobody = parseIdentity("nobody@alpha.test");

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { nameOf, quoted, ROOT, resolvePath, segmentsOf, type VirtualPath } from "../../src/ftps/path.ts";
+import { quoted, ROOT, resolvePath, segmentsOf, type VirtualPath } from "../../src/ftps/path.ts";
 
 const folder = resolvePath(ROOT, "/inbox/bob@b.test");
 
@@ -52,8 +52,6 @@ test("no path leaves its tree, whatever it is made of", () => {
   );
 });
 
-test("names and quotes", () => {
-  expect(nameOf(folder)).toBe("bob@b.test");
-  expect(nameOf(ROOT)).toBe("/");
+test("a path is quoted with each quote doubled", () => {
   expect(quoted('/a "b"')).toBe('"/a ""b"""');
 });
