@@ -2,7 +2,15 @@ import { createPublicKey, hash, type KeyObject } from "node:crypto";
 import { type AlgorithmIdentifier, type KeyInfo, type KeyType, readAlgorithm, readKeyInfo } from "./algorithm.ts";
 import { shownText } from "./character-string.ts";
 import * as der from "./der.ts";
-import { type Extensions, type KeyUsage, type NameConstraints, readExtensions } from "./extension.ts";
+import type { DistributionPoint } from "./distribution-point.ts";
+import {
+  type Extensions,
+  type KeyUsage,
+  type NameConstraints,
+  type PolicyConstraints,
+  type PolicyMapping,
+  readExtensions,
+} from "./extension.ts";
 import type { GeneralName } from "./general-name.ts";
 import { type Identity, parseIdentity } from "./identity.ts";
 import { attributeTexts, type Name, readName } from "./name.ts";
@@ -48,6 +56,10 @@ export interface Certificate {
   readonly subjectKeyId?: Uint8Array;
   readonly authorityKeyId?: Uint8Array;
   readonly policies?: readonly Oid[];
+  readonly policyMappings?: readonly PolicyMapping[];
+  readonly policyConstraints?: PolicyConstraints;
+  readonly inhibitAnyPolicy?: number;
+  readonly distributionPoints?: readonly DistributionPoint[];
   readonly crlUrls: readonly string[];
   readonly ocspUrls: readonly string[];
   /** Critical extensions that this program cannot process. */

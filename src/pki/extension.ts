@@ -1,5 +1,6 @@
 import type { DerElement } from "./der.ts";
 import * as der from "./der.ts";
+import { type DistributionPoint, readDistributionPoint } from "./distribution-point.ts";
 import { type GeneralName, readGeneralName, readGeneralNames } from "./general-name.ts";
 import { accessMethod, extensionType, type Oid } from "./oid.ts";
 import { SuiteError } from "./suite-error.ts";
@@ -39,6 +40,18 @@ export interface NameConstraints {
   readonly excluded: readonly GeneralName[];
 }
 
+/** RFC 5280 §4.2.1.5. */
+export interface PolicyMapping {
+  readonly issuerDomain: Oid;
+  readonly subjectDomain: Oid;
+}
+
+/** RFC 5280 §4.2.1.11: after how many certificates below. */
+export interface PolicyConstraints {
+  readonly requireExplicit?: number;
+  readonly inhibitMapping?: number;
+}
+
 /** What the known extensions of one certificate say. Absent extension, absent field. */
 export interface Extensions {
   keyUsage?: ReadonlySet<KeyUsage>;
@@ -49,6 +62,12 @@ export interface Extensions {
   subjectKeyId?: Uint8Array;
   authorityKeyId?: Uint8Array;
   policies?: readonly Oid[];
+  policyMappings?: readonly PolicyMapping[];
+  policyConstraints?: PolicyConstraints;
+  /** Certificates below this one in which anyPolicy still counts. */
+  inhibitAnyPolicy?: number;
+  distributionPoints?: readonly DistributionPoint[];
+  /** The http and other URLs of the distribution points' full names. */
   crlUrls: readonly string[];
   ocspUrls: readonly string[];
   /** Critical extensions that this program cannot process: the path is refused. */
@@ -102,7 +121,6 @@ function readExtension(element: DerElement): { type: Oid; critical: boolean; val
   return { type, critical: flag !== undefined && der.readBoolean(flag), value };
 }
 
-// policyConstraints, policyMappings, inhibitAnyPolicy are not here: critical by RFC 5280, they refuse the path.
 const readers: ReadonlyMap<Oid, (value: DerElement, into: Extensions) => void> = new Map([
   [extensionType.keyUsage, readKeyUsage],
   [extensionType.extendedKeyUsage, readExtendedKeyUsage],
@@ -112,6 +130,9 @@ const readers: ReadonlyMap<Oid, (value: DerElement, into: Extensions) => void> =
   [extensionType.subjectKeyIdentifier, readSubjectKeyIdentifier],
   [extensionType.authorityKeyIdentifier, readAuthorityKeyIdentifier],
   [extensionType.certificatePolicies, readCertificatePolicies],
+  [extensionType.policyMappings, readPolicyMappings],
+  [extensionType.policyConstraints, readPolicyConstraints],
+  [extensionType.inhibitAnyPolicy, readInhibitAnyPolicy],
   [extensionType.crlDistributionPoints, readCrlDistributionPoints],
   [extensionType.authorityInfoAccess, readAuthorityInfoAccess],
 ]);
@@ -184,19 +205,45 @@ function readCertificatePolicies(value: DerElement, into: Extensions): void {
   });
 }
 
-/** Only the URLs of full names: scope and reasons belong to whoever judges a CRL. */
+function readPolicyMappings(value: DerElement, into: Extensions): void {
+  into.policyMappings = members(expect(value, der.tag.sequence), maxPolicies).map((element) => {
+    const cursor = new der.DerCursor(expect(element, der.tag.sequence).content);
+    const issuerDomain = der.readOid(cursor.next(der.tag.oid));
+    const subjectDomain = der.readOid(cursor.next(der.tag.oid));
+    cursor.end();
+    return { issuerDomain, subjectDomain };
+  });
+}
+
+function readPolicyConstraints(value: DerElement, into: Extensions): void {
+  const cursor = new der.DerCursor(expect(value, der.tag.sequence).content);
+  const requireExplicit = cursor.optional(der.contextPrimitive(0));
+  const inhibitMapping = cursor.optional(der.contextPrimitive(1));
+  cursor.end();
+  into.policyConstraints = {
+    ...(requireExplicit === undefined ? {} : { requireExplicit: skipCerts(requireExplicit) }),
+    ...(inhibitMapping === undefined ? {} : { inhibitMapping: skipCerts(inhibitMapping) }),
+  };
+}
+
+function readInhibitAnyPolicy(value: DerElement, into: Extensions): void {
+  into.inhibitAnyPolicy = skipCerts(expect(value, der.tag.integer));
+}
+
+/** A number of certificates; more than a path can have is as good as any. */
+function skipCerts(element: DerElement): number {
+  const count = der.readInteger(element);
+  if (count < 0n) throw malformed("negative number of certificates");
+  return Number(count < 1000n ? count : 1000n);
+}
+
 function readCrlDistributionPoints(value: DerElement, into: Extensions): void {
-  const urls: string[] = [];
-  for (const point of members(expect(value, der.tag.sequence), maxPolicies)) {
-    const name = new der.DerCursor(expect(point, der.tag.sequence).content).optional(der.contextConstructed(0));
-    if (name === undefined) continue;
-    const fullName = new der.DerCursor(name.content).optional(der.contextConstructed(0));
-    if (fullName === undefined) continue;
-    for (const general of readGeneralNames(fullName.content, maxSubjectAltNames)) {
-      if (general.type === "uri") urls.push(general.text);
-    }
-  }
-  into.crlUrls = urls;
+  into.distributionPoints = members(expect(value, der.tag.sequence), maxPolicies).map((point) =>
+    readDistributionPoint(expect(point, der.tag.sequence)),
+  );
+  into.crlUrls = into.distributionPoints.flatMap(({ fullName = [] }) =>
+    fullName.flatMap((name) => (name.type === "uri" ? name.text : [])),
+  );
 }
 
 function readAuthorityInfoAccess(value: DerElement, into: Extensions): void {

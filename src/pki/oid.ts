@@ -38,6 +38,21 @@ export const extensionType = {
   authorityInfoAccess: "1.3.6.1.5.5.7.1.1",
 } as const;
 
+/** Extensions of revocation lists (RFC 5280 §5.2). */
+export const crlExtension = {
+  crlNumber: "2.5.29.20",
+  deltaCrlIndicator: "2.5.29.27",
+  issuingDistributionPoint: "2.5.29.28",
+  authorityKeyIdentifier: "2.5.29.35",
+} as const;
+
+/** Extensions of their entries (RFC 5280 §5.3). */
+export const crlEntryExtension = {
+  reasonCode: "2.5.29.21",
+  invalidityDate: "2.5.29.24",
+  certificateIssuer: "2.5.29.29",
+} as const;
+
 /** Extended key usages (RFC 5280 §4.2.1.12; sipDomain: RFC 5924). */
 export const extendedKeyUsage = {
   any: "2.5.29.37.0",

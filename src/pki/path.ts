@@ -3,6 +3,8 @@ import type { Certificate } from "./certificate.ts";
 import { parseDomain } from "./identity.ts";
 import { type Name, sameName } from "./name.ts";
 import { type ComparisonBudget, constrainedNames, namesAllowed } from "./name-constraint.ts";
+import type { Oid } from "./oid.ts";
+import { type PolicyQuestion, validPolicies } from "./policy.ts";
 import type { Window } from "./time.ts";
 import { allowsExtendedUsage, allowsPurpose, type Purpose } from "./usage.ts";
 
@@ -40,6 +42,8 @@ export type PathResult =
       readonly anchor: TrustAnchor;
       /** When the whole path is within its validity: a kept result is judged again by comparing with it. */
       readonly window: Window;
+      /** Certificate policies that the path is good for. */
+      readonly policies: readonly Oid[];
     };
 
 export interface PathQuestion {
@@ -51,7 +55,18 @@ export interface PathQuestion {
   readonly purpose: Purpose;
   /** `standardAlgorithms` if absent. */
   readonly algorithms?: AlgorithmPolicy;
+  /** Absent: any policy will do, or none. */
+  readonly policies?: PolicyQuestion;
+  /** Asked of each certificate below the anchor, once its path is good otherwise; not asked for if absent. */
+  readonly revocation?: RevocationCheck;
 }
+
+/** @param issuer the certificate above it in its path */
+export type RevocationCheck = (
+  certificate: Certificate,
+  issuer: Certificate,
+  anchor: TrustAnchor,
+) => "revoked" | "revocation-unknown" | undefined;
 
 const maxIntermediates = 8;
 const maxSignatureChecks = 64;
@@ -112,7 +127,7 @@ class PathSearch {
     const failure = this.judgeAny(leaf);
     if (failure !== undefined) return { ok: false, reason: failure, at: 0 };
     const anchor = anchors.find(({ certificate }) => Buffer.compare(certificate.der, leaf.der) === 0);
-    if (anchor !== undefined) return { ok: true, path: [leaf], anchor, window: leaf.validity };
+    if (anchor !== undefined) return { ok: true, path: [leaf], anchor, window: leaf.validity, policies: [] };
     return this.extend([leaf], leaf) ?? this.failure;
   }
 
@@ -164,7 +179,16 @@ class PathSearch {
         if (allowed !== true) return { ok: false, reason: allowed || "name-constraints", at };
       }
     }
-    return { ok: true, path, anchor, window: intersection(path) };
+    const policies = validPolicies(path, this.question.policies ?? {});
+    if (policies === undefined) return { ok: false, reason: "policy", at: 0 };
+    const { revocation } = this.question;
+    for (let at = path.length - 2; revocation !== undefined && at >= 0; at--) {
+      const [certificate, issuer] = [path[at], path[at + 1]];
+      if (certificate === undefined || issuer === undefined) break;
+      const reason = revocation(certificate, issuer, anchor);
+      if (reason !== undefined) return { ok: false, reason, at };
+    }
+    return { ok: true, path, anchor, window: intersection(path), policies };
   }
 
   private judgeIssuer(certificate: Certificate): PathFailure | undefined {
