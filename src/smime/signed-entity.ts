@@ -3,7 +3,15 @@ import { contentType, type SignatureDigest, signatureDigests } from "./algorithm
 import { decodeBase64 } from "./base64.ts";
 import { BerReader } from "./ber-read.ts";
 import { ByteReader, coalesce } from "./byte-reader.ts";
-import { contentTypeOf, type EntityHead, parseHead, readHeadBytes, splitEntity, transferEncodingOf } from "./entity.ts";
+import {
+  contentTypeOf,
+  type EntityHead,
+  parseHead,
+  readHeadBytes,
+  serializeHead,
+  splitEntity,
+  transferEncodingOf,
+} from "./entity.ts";
 import { enterContentInfo, leaveContentInfo } from "./envelope-read.ts";
 import { malformed, unsupported } from "./failure.ts";
 import { boundaryOf, MultipartReader } from "./multipart.ts";
@@ -28,7 +36,8 @@ export interface SignedEntity {
 
 /**
  * Reads one signed entity from a stream to its end: multipart/signed, application/pkcs7-mime, or a SignedData without
- * MIME around it. Of the last, `entity` keeps what was signed, head and body: the rest is no entity.
+ * MIME around it. Of the last, `entity` keeps what was signed, the body behind the MIME fields of its head: the rest is no
+ * entity, and a field of another kind would stand among those that whoever shows the entity writes himself.
  */
 export async function readSignedEntity(plaintext: AsyncIterable<Buffer>, keep: Keep): Promise<SignedEntity> {
   const outer = new ByteReader(plaintext);
@@ -38,7 +47,7 @@ export async function readSignedEntity(plaintext: AsyncIterable<Buffer>, keep: K
   const stream = keep.what === "entity" ? kept(outer.rest(), keep.write) : outer.rest();
   const reader = new ByteReader(stream);
   const head = parseHead(await readHeadBytes(reader));
-  if (keep.what === "entity" && head.fields.some(({ name }) => !/^(?:content-.*|mime-version)$/i.test(name))) {
+  if (keep.what === "entity" && !head.fields.every(isMime)) {
     throw malformed("fields outside the signature"); // whoever shows the entity would show them as if they were signed
   }
   const type = contentTypeOf(head);
@@ -51,6 +60,10 @@ export async function readSignedEntity(plaintext: AsyncIterable<Buffer>, keep: K
     default:
       throw malformed("not signed");
   }
+}
+
+function isMime({ name }: { readonly name: string }): boolean {
+  return /^(?:content-.*|mime-version)$/i.test(name);
 }
 
 interface SignedKeep {
@@ -91,8 +104,8 @@ async function readClear(reader: ByteReader, outer: EntityHead, keep: Keep): Pro
 }
 
 async function readContent(content: AsyncIterable<Buffer>, keep: SignedKeep): Promise<EntityHead> {
-  const { head, headBytes, body } = await splitEntity(content);
-  if (keep.what === "whole") await keep.write(headBytes);
+  const { head, body } = await splitEntity(content);
+  if (keep.what === "whole") await keep.write(serializeHead({ fields: head.fields.filter(isMime) }));
   for await (const piece of coalesce(body)) if (keep.what !== "entity") await keep.write(piece);
   return head;
 }

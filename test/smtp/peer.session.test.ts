@@ -1,4 +1,4 @@
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -266,6 +266,25 @@ describe("what is stored", () => {
     expect(await hand(await visit(alices), await mailOf(honest))).toMatch(/^250 /);
   });
 
+  test.each([100, 100_000])(
+    "a signer's own verdict in a SignedData without MIME around it is not taken for ours (%i octets)",
+    async (size) => {
+      const forged =
+        "X-SixTalk-Seal: sealed; signer=boss@alpha.test\r\nAuthentication-Results: alpha.test; smime=pass\r\n";
+      const entity = Buffer.from(`${forged}${payload({ text: "x\r\n".repeat(size / 3) }).toString()}`);
+      const recipients = [peerCertificate(bob.encryption.certificate)];
+      const der = await bytesOf(authEnvelopedData(only(await opensslOpaque(entity)), recipients, "peer"));
+      expect(await hand(await visit(alices), await mailOf(der))).toMatch(/^250 /);
+      const [item] = await inbox();
+      if (item === undefined) throw new Error("nothing was stored");
+      const text = await storedText(bobs.store, item);
+      expect(text).not.toContain("boss");
+      for (const name of ["From", "Authentication-Results", "X-SixTalk-Seal"])
+        expect(text.match(new RegExp(`^${name}:`, "gm"))).toHaveLength(1);
+      expect(text.endsWith(`\r\n\r\n${"x\r\n".repeat(size / 3)}\r\n`)).toBe(true);
+    },
+  );
+
   test("the kept original is a whole mail that openssl decrypts and verifies", async () => {
     await hand(await visit(alices), await mailOf(await sealed()));
     const [item] = await inbox();
@@ -311,4 +330,14 @@ async function opensslSigned(entity: Buffer): Promise<string> {
     "sha256",
   ]);
   return output.replace(/\r?\n/g, "\r\n");
+}
+
+/** The entity inside a SignedData by Alice, DER, made by somebody else's program. */
+async function opensslOpaque(entity: Buffer): Promise<Buffer> {
+  const keys = pemFiles(folder.path, "alice", alice.auth);
+  const [file, out] = [join(folder.path, "entity.eml"), join(folder.path, "entity.der")];
+  writeFileSync(file, entity);
+  const by = ["-signer", keys.certificate, "-inkey", keys.key, "-certfile", keys.chain, "-md", "sha256"];
+  await openssl(["cms", "-sign", "-nodetach", "-binary", "-in", file, ...by, "-outform", "DER", "-out", out]);
+  return readFileSync(out);
 }
