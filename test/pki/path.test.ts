@@ -1,6 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type AlgorithmPolicy, standardAlgorithms } from "../../src/pki/algorithm.ts";
@@ -13,7 +11,6 @@ import { encodeName } from "../../src/pki/name.ts";
 import { attributeType, extendedKeyUsage } from "../../src/pki/oid.ts";
 import { type PathQuestion, serverNameMatches, type TrustAnchor, validatePath } from "../../src/pki/path.ts";
 import { authTemplate, type BadKind, makeEcKey, makeTestDomain, spkiOf } from "../support/pki.ts";
-import { sharedFolder } from "../support/shared.ts";
 
 const now = new Date("2026-06-01T12:00:00Z");
 const dayMs = 86_400_000;
@@ -322,49 +319,5 @@ describe("server names (RFC 9525)", () => {
       subjectAltNames: [],
     });
     expect(serverNameMatches(named, "example.test")).toBe(false);
-  });
-});
-
-const pkits = sharedFolder("vectors/nist-pkits");
-
-describe.skipIf(pkits === undefined)("NIST PKITS, but for policies, revocation and DSA", () => {
-  const allowed: AlgorithmPolicy = { digests: new Set(["sha1", "sha256"]), minRsaBits: 1024, maxRsaBits: 8192 };
-  const folder = join(pkits ?? "", "certs");
-  const files = pkits === undefined ? [] : readdirSync(folder);
-  const read = (file: string) => parseCertificate(readFileSync(join(folder, file)));
-  const rows = pkits === undefined ? [] : readFileSync(join(pkits, "expected.tsv"), "utf8").trim().split("\n").slice(1);
-  const candidates = files.filter((file) => !file.endsWith("EE.crt")).map(read);
-  const judge = (file: string) =>
-    ask({
-      leaf: read(file),
-      candidates,
-      anchors: [{ name: "PKITS", certificate: read("TrustAnchorRootCertificate.crt") }],
-      time: new Date("2008-01-01T00:00:00Z"),
-      purpose: "any",
-      algorithms: allowed,
-    });
-
-  test("what is valid is good", () => {
-    const valid = rows.flatMap((row) => (row.split("\t")[1] === "valid" ? (row.split("\t")[0] ?? []) : []));
-    const ours = valid.filter((file) => !/Polic|DSA/.test(file));
-    expect(ours.length).toBeGreaterThan(60);
-    expect(ours.map((file) => [file, judge(file)]).filter(([, result]) => !result?.startsWith("ok"))).toEqual([]);
-  });
-
-  test.each<[RegExp, number, RegExp]>([
-    [/^Invalid(CA|EE)Signature/, 2, /^signature/],
-    [/^InvalidDSASignature/, 1, /^algorithm/],
-    [/^Invalid(CA|EE|pre2000UTCEE)notAfterDate/, 3, /^expired/],
-    [/^Invalid(CA|EE)notBeforeDate/, 2, /^not-yet-valid/],
-    [/^InvalidNameChaining/, 2, /^issuer-unknown/],
-    [/^Invalid(MissingbasicConstraints|cAFalse)/, 3, /^not-a-ca/],
-    [/^InvalidkeyUsage(Not)?CriticalkeyCertSign/, 2, /^key-usage/],
-    [/^Invalid(SelfIssued)?pathLen/, 7, /^path-length/],
-    [/^Invalid.*nameConstraints/, 22, /^name-constraints/],
-    [/^InvalidUnknownCriticalCertificateExtension/, 1, /^critical-extension/],
-  ])("%s: %i files, %s", (pattern, count, reason) => {
-    const matching = files.filter((file) => pattern.test(file));
-    expect(matching).toHaveLength(count);
-    for (const file of matching) expect(judge(file), file).toMatch(reason);
   });
 });
