@@ -36,8 +36,8 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   const domain = identityDomain(identity);
   makeHome(home);
   const files = new KeyFiles(home);
-  const authKey = files.keyFor("auth");
-  const encryptionKey = files.keyFor("encryption");
+  let authKey = files.keyFor("auth");
+  let encryptionKey = files.keyFor("encryption");
   const base = { address: invitation.irp, domain, clock: o.clock };
   const first = await IrpClient.connect({ ...base, trust: { rootHash: invitation.rootHash } }, signal);
   const { root } = first;
@@ -46,7 +46,12 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   try {
     ({ uuid } = await first.authenticate(identity, { code: invitation.code }));
     // The CSR is kept: the same one within a day gets the same certificate, even if the code is spent by then.
-    auth = await first.enrol("auth", files.csrFor("auth", authKey, identity), o.label);
+    const enrolAuth = () => first.enrol("auth", files.csrFor("auth", authKey, identity), o.label);
+    auth = await enrolAuth().catch((error: unknown) => {
+      if (files.enrolled || !isKeyInUse(error)) throw error;
+      authKey = files.newKeyFor("auth");
+      return enrolAuth();
+    });
   } finally {
     first.close();
   }
@@ -60,7 +65,12 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   );
   try {
     await second.authenticateByCertificate();
-    const encryption = await second.enrol("encryption", files.csrFor("encryption", encryptionKey, identity));
+    const enrolEncryption = () => second.enrol("encryption", files.csrFor("encryption", encryptionKey, identity));
+    const encryption = await enrolEncryption().catch((error: unknown) => {
+      if (files.enrolled || !isKeyInUse(error)) throw error;
+      encryptionKey = files.newKeyFor("encryption");
+      return enrolEncryption();
+    });
     files.storeCertificate("encryption", encryption.certificates);
     files.storeEnrolment({ uuid, renewAfter: { auth: auth.renewAfter, encryption: encryption.renewAfter } });
   } finally {
@@ -73,6 +83,11 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
     signal,
   );
   return { root, uuid };
+}
+
+/** The CA gave the key to somebody else before, or took it back: as after a link that somebody had used already. */
+function isKeyInUse(error: unknown): boolean {
+  return error instanceof SuiteError && error.code === "conflict";
 }
 
 interface PublishOptions {

@@ -1,5 +1,5 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { writeDurably } from "../irp/key-file.ts";
@@ -57,6 +57,13 @@ export class KeyFiles {
     const file = join(this.#home.keys, `${this.#stem(kind)}.csr`);
     if (!existsSync(file)) writeDurably(file, makeCsr({ privateKey, commonName }));
     return readFileSync(file);
+  }
+
+  /** Another key in place of one that no certificate of ours is for. */
+  newKeyFor(kind: "auth" | "encryption"): KeyObject {
+    const stem = this.#stem(kind);
+    for (const file of [join(this.#home.keys, `${stem}.csr`), this.#file(stem, "key")]) rmSync(file, { force: true });
+    return this.keyFor(kind);
   }
 
   /** @param certificates leaf first */
