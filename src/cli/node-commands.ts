@@ -1,7 +1,6 @@
-import { readFileSync } from "node:fs";
 import { Command } from "commander";
-import { SuiteError } from "../pki/suite-error.ts";
 import { asking, json, list, type Status, told } from "./asking.ts";
+import { trustCommand } from "./trust-commands.ts";
 
 const person: [string, string] = ["<identity>", "user@domain"];
 const item: [string, string] = ["<id>", "the item, or the beginning of its id"];
@@ -45,6 +44,7 @@ export function nodeCommands(): Command[] {
     ),
     trustCommand(),
     appPasswordCommand(),
+    doctorCommand(),
     asking({
       name: "events",
       options: [["--after <number>", "only those behind this one"]],
@@ -127,47 +127,17 @@ function contactsCommand(): Command {
     );
 }
 
-function trustCommand(): Command {
-  const trust = new Command("trust").description("who may come in");
-  for (const name of ["allow", "block"] as const) {
-    trust.addCommand(
-      asking({
-        name,
-        arguments: [person],
-        about: `${name} a person`,
-        example: `trust ${name} carol@alpha.test`,
-        method: `trust.${name}`,
-        params: ([identity]) => ({ identity }),
-        show: done,
-      }),
-    );
-  }
-  trust.addCommand(
-    asking({
-      name: "explain",
-      arguments: [["<who>", "a person, or a PEM file with a certificate and its chain"]],
-      about: "tell step by step what the policy says",
-      example: "trust explain bob@beta.test",
-      method: "trust.explain",
-      params: ([who = ""]) => (who.includes("@") ? { identity: who } : { pem: pemIn(who), protocol: "sip" }),
-      show: (result: { trace: string[]; verdict: { admit: boolean } }) =>
-        `${result.trace.join("\n")}\n→ ${result.verdict.admit ? "admitted" : "refused"}`,
-    }),
-  );
-  return trust.addHelpText("after", "\nExample:\n  sixtalk trust explain bob@beta.test");
-}
-
-/** @throws SuiteError not-found */
-function pemIn(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (cause) {
-    throw new SuiteError("not-found", "there is no such file that can be read", {
-      fault: "local",
-      cause,
-      details: { file },
-    });
-  }
+function doctorCommand(): Command {
+  return asking({
+    name: "doctor",
+    about: "look at all that has to be right: gate, certificates, clock, directory, addresses, lists, disk",
+    example: "doctor",
+    method: "doctor",
+    show: (findings: { what: string; state: "ok" | "notice" | "problem"; detail: string }[]) => {
+      if (findings.some(({ state }) => state === "problem")) process.exitCode = 1;
+      return findings.map(({ what, state, detail }) => `${state.padEnd(7)}  ${what}: ${detail}`).join("\n");
+    },
+  });
 }
 
 function appPasswordCommand(): Command {

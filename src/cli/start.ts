@@ -5,6 +5,7 @@ import { type Config, loadConfig } from "../node/config.ts";
 import { serveControl } from "../node/control.ts";
 import { DomainServer } from "../node/domain.ts";
 import { firstRun } from "../node/first-run.ts";
+import { serveHealth } from "../node/health.ts";
 import type { Home } from "../node/home.ts";
 import { openLog } from "../node/log.ts";
 import { controlMethods } from "../node/methods.ts";
@@ -27,6 +28,7 @@ const PORTS: Record<string, string> = {
   ftp: "your FTP program, FTP with AUTH TLS",
   sip: "your SIP program, UDP and TCP",
   sips: "your SIP program, TLS",
+  metrics: "numbers for Prometheus, HTTP",
 };
 
 export function startCommand(): Command {
@@ -92,6 +94,7 @@ async function run(home: Home, config: Config, readyFd: number | undefined): Pro
       if (node === undefined) log.info({}, "nothing that could be reloaded runs");
       else node.reload(loadConfig(home.config));
     } catch (error) {
+      if (node !== undefined) node.reloadFailed = true;
       log.error({ error: asSuiteError(error) }, "nothing was reloaded");
     }
   });
@@ -110,6 +113,11 @@ async function run(home: Home, config: Config, readyFd: number | undefined): Pro
       stops.push(() => control.close());
       Object.assign(ports, started.ports);
       node = started;
+      if (config.metrics !== undefined) {
+        const health = await serveHealth(config.metrics, started, clock);
+        stops.push(() => health.close());
+        Object.assign(ports, { metrics: health.address });
+      }
     }
   } catch (error) {
     log.error({ error: asSuiteError(error) }, "the start failed");

@@ -36,6 +36,11 @@ export class Announcer {
     this.#o = options;
   }
 
+  /** What the directory was told last. */
+  get announced(): readonly DeviceAddress[] {
+    return this.#announced === "" ? [] : (JSON.parse(this.#announced) as DeviceAddress[]);
+  }
+
   get state(): "available" | "unavailable" | "unknown" {
     return this.#state;
   }

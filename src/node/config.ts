@@ -85,8 +85,13 @@ export const configSchema = z
       allow: [],
       rules: [],
       otherwise: "contacts",
+      revocation: { privateTargets: false },
       requests: { port: true },
     }),
+    metrics: z
+      .strictObject({ host: host.default("127.0.0.1"), port: port.default(9464) })
+      .optional()
+      .describe("numbers for Prometheus at /metrics, and /healthz, /readyz; absent: none"),
     log: z
       .strictObject({ level: z.enum(["debug", "info", "warn", "error"]).default("info") })
       .default({ level: "info" })

@@ -6,8 +6,11 @@ import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { parseIdentity } from "../pki/identity.ts";
 import { pemToDer } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
+import { loadConfig } from "./config.ts";
 import { contentMethods } from "./content-methods.ts";
 import { type Method, method } from "./control.ts";
+import { examine } from "./doctor.ts";
+import { told } from "./history.ts";
 import type { PeerNode } from "./node.ts";
 
 const person = z.string().max(254);
@@ -90,6 +93,20 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
       z.strictObject({ after: z.number().int().min(0).default(0), waitSeconds: z.number().min(0).max(60).default(0) }),
       async ({ after, waitSeconds }, _emit, signal) => eventsAfter(store, after, waitSeconds, signal),
     ),
+    /** Who came to the gate, newest first. */
+    "trust.history": method(
+      z.strictObject({ outcome: z.enum(["admitted", "denied"]).optional(), limit: z.number().int().min(1).max(1_000) }),
+      async ({ outcome, limit }) =>
+        node.history
+          .list(outcome)
+          .slice(0, limit)
+          .map((one) => told(one)),
+    ),
+    /** A configuration file's rules, tried on those who came; nothing is changed. */
+    "trust.try": method(z.strictObject({ path: z.string().min(1) }), async ({ path }) =>
+      node.tryTrust(loadConfig(path)).map(({ was, would }) => ({ was: told(was), would })),
+    ),
+    doctor: method(nothing, async (_params, _emit, signal) => examine(node, new Date(), signal)),
     "app-passwords": method(nothing, async () =>
       access.list().map(({ id, label, createdAt }) => ({ id, label, createdAt })),
     ),

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import type { Registry } from "prom-client";
 import type { CutPoint } from "../delivery/cut-point.ts";
 import type { Endpoint, EndpointPort } from "../delivery/endpoint.ts";
 import type { NodeEvent } from "../delivery/event-types.ts";
@@ -10,15 +11,16 @@ import { systemTime } from "../delivery/time.ts";
 import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { Denial } from "../peertls-core/door.ts";
-import { makePeerTls, type PeerTls } from "../peertls-core/peertls.ts";
+import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { PolicyAnchor } from "../peertls-core/policy.ts";
 import type { TrustConfig } from "../peertls-core/policy-schema.ts";
+import type { Revocations } from "../peertls-core/revocation.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
-import { Trust } from "../peertls-core/trust.ts";
+import type { Trust } from "../peertls-core/trust.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
-import type { TrustAnchor } from "../pki/path.ts";
+import { type TrustAnchor, validatePath } from "../pki/path.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
 import { DirectoryClient } from "../sixid/client.ts";
@@ -29,7 +31,9 @@ import { ownAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
 import type { Config, PeerConfig } from "./config.ts";
+import { type Core, openCore } from "./core.ts";
 import { deviceLabel, ownRecord } from "./enrol.ts";
+import type { Difference, PeerHistory } from "./history.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
@@ -59,6 +63,9 @@ export class PeerNode {
   readonly sip: SipEndpoint;
   readonly smtp: SmtpEndpoint;
   readonly ftps: FtpsEndpoint;
+  readonly revocations: Revocations;
+  readonly registry: Registry;
+  readonly history: PeerHistory;
   readonly startedAt: Date;
   readonly store: Store;
   readonly inbox: Inbox;
@@ -69,6 +76,9 @@ export class PeerNode {
   /** As the key files have them; after a renewal others. */
   keys: OwnKeys;
   readonly #o: NodeOptions;
+  /** The last reload found something wrong; what was in force before still is. */
+  reloadFailed = false;
+  readonly #core: Core;
   readonly #http: HttpsClient;
   readonly #stopping = new AbortController();
   readonly #files: KeyFiles;
@@ -84,21 +94,12 @@ export class PeerNode {
     const keys = files.load(parseIdentity(config.peer.identity));
     const state = new State(o.home.state);
     const anchor = readCertificates(config.peer.directory.anchor);
-    const trust = new Trust({
-      anchors: [],
-      block: [],
-      allow: [],
-      rules: [],
-      otherwise: "deny",
-      contacts: [],
-      requestsOnPort: false,
-    });
     let node: PeerNode | undefined;
-    const peerTls = await makePeerTls({
-      credentials: keys.auth,
-      trust,
+    const core = await openCore({
+      home: o.home,
+      trust: config.trust,
+      keys,
       clock: o.clock,
-      random: randomBytes,
       log: o.log,
       onDenied: (denial) => node?.noteDenial(denial),
       ...(config.trust.requests.port
@@ -112,7 +113,7 @@ export class PeerNode {
       log: o.log,
       cut: o.cut,
     });
-    node = new PeerNode(o, config.peer, files, keys, state, trust, peerTls, anchor, store);
+    node = new PeerNode(o, config.peer, files, keys, state, core, anchor, store);
     await node.#run();
     return node;
   }
@@ -123,8 +124,7 @@ export class PeerNode {
     files: KeyFiles,
     keys: OwnKeys,
     state: State,
-    trust: Trust,
-    peerTls: PeerTls,
+    core: Core,
     anchor: readonly Certificate[],
     store: Store,
   ) {
@@ -136,8 +136,12 @@ export class PeerNode {
     this.#fileAnchors = readFileAnchors(o.config.trust);
     this.keys = keys;
     this.state = state;
-    this.trust = trust;
-    this.peerTls = peerTls;
+    this.#core = core;
+    this.trust = core.trust;
+    this.peerTls = core.peerTls;
+    this.revocations = core.revocations;
+    this.registry = core.registry;
+    this.history = core.history;
     this.startedAt = o.clock();
     this.access = new AppPasswords(state, this.identity);
     const domain = identityDomain(this.identity);
@@ -254,6 +258,10 @@ export class PeerNode {
     }
   }
 
+  get home(): Home {
+    return this.#o.home;
+  }
+
   /** Where the path of a person's certificate may end, by his domain. */
   anchorsFor(domain: string): readonly TrustAnchor[] {
     return this.trust.policy.anchors.filter(({ domains }) => domains.some((one) => one === "any" || one === domain));
@@ -261,17 +269,40 @@ export class PeerNode {
 
   /** Puts another configuration's trust rules and the key files' certificates in force. @throws SuiteError config-invalid */
   reload(config: Config): void {
+    this.reloadFailed = true;
     const fileAnchors = readFileAnchors(config.trust); // fails before anything is changed, as the next line does
     this.reloadKeys();
     this.#trustConfig = config.trust;
     this.#fileAnchors = fileAnchors;
     this.applyTrust();
+    this.reloadFailed = false;
     this.#o.log.info({}, "configuration and certificates read again");
+  }
+
+  /** How those who came to the gate lately would fare under another configuration's rules. */
+  tryTrust(config: Config): Difference[] {
+    const rules = trustRules(
+      this.identity,
+      config.trust,
+      this.state,
+      readFileAnchors(config.trust),
+      this.#domainAnchors(),
+    );
+    return this.history.tryRules(rules, this.revocations, this.#o.clock());
   }
 
   /** Puts the key files' certificates in force: for new connections, seals and records. */
   reloadKeys(): void {
-    this.keys = this.#files.load(this.identity);
+    const keys = this.#files.load(this.identity);
+    const { certificate: leaf, chain: candidates } = keys.auth;
+    const anchors = this.#ownAnchors.map((certificate) => ({ name: "own", certificate }));
+    const path = validatePath({ leaf, candidates, anchors, time: this.#o.clock(), purpose: "peer" });
+    if (!path.ok)
+      throw new SuiteError("certificate-invalid", "the own certificate would be refused everywhere", {
+        fault: "local",
+        details: { reason: path.reason },
+      });
+    this.keys = keys;
     this.peerTls.useCredentials(this.keys.auth);
     this.announcer.recordChanged();
   }
@@ -291,7 +322,7 @@ export class PeerNode {
     this.#stopping.abort();
     for (const endpoint of this.#endpoints) await endpoint.stop();
     await this.outbox.stop();
-    await this.peerTls.close();
+    await this.#core.close();
     await this.store.close();
     this.#http.close();
     this.state.close();

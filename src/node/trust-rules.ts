@@ -30,8 +30,15 @@ export function trustRules(
 
 /** @throws SuiteError config-invalid for a file that holds no certificate */
 export function readFileAnchors(config: TrustConfig): PolicyAnchor[] {
-  return config.anchors.flatMap(({ name, file, domains, organisations, identitiesFrom }) =>
-    readCertificates(file).map((certificate) => ({ name, certificate, domains, organisations, identitiesFrom })),
+  return config.anchors.flatMap(({ name, file, domains, organisations, identitiesFrom, revocation }) =>
+    readCertificates(file).map((certificate) => ({
+      name,
+      certificate,
+      domains,
+      organisations,
+      identitiesFrom,
+      revocation,
+    })),
   );
 }
 

@@ -29,6 +29,8 @@ export interface Denial {
   alert: number;
   address: PeerAddress;
   certificate?: PeerCertificate;
+  /** What came beside the certificate. */
+  sent?: readonly Certificate[];
 }
 
 /** What a client asks for by ALPN, as the listener understands it. */

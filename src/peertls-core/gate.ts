@@ -1,7 +1,6 @@
 import type { Socket } from "node:net";
 import { connect, type SecureContext, TLSSocket } from "node:tls";
 import { Registry } from "prom-client";
-import type { PeerCertificate } from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { peekHello } from "./client-hello.ts";
@@ -180,7 +179,7 @@ export class Gate {
         resumed: socket.isSessionReused(),
       });
       if (!verdict.admit) {
-        this.#deny(raw, secret, verdict, { direction: "in", purpose, address, certificate: facts.certificate });
+        this.#deny(raw, secret, verdict, { direction: "in", purpose, address }, facts);
         settle(false);
         return;
       }
@@ -267,7 +266,7 @@ export class Gate {
         const verdict = this.#judge(facts, began, how);
         if (!verdict.admit) {
           failure = denied(verdict.reason);
-          this.#deny(raw, secret, verdict, { direction: "out", purpose, address, certificate: facts.certificate });
+          this.#deny(raw, secret, verdict, { direction: "out", purpose, address }, facts);
           return;
         }
         if (socket.alpnProtocol !== o.alpn) {
@@ -352,7 +351,13 @@ export class Gate {
     return connection;
   }
 
-  #deny(raw: Socket, secret: RefusalSecret, verdict: Verdict & { admit: false }, how: DeniedHow): void {
+  #deny(
+    raw: Socket,
+    secret: RefusalSecret,
+    verdict: Verdict & { admit: false },
+    how: Pick<How, "direction" | "purpose" | "address">,
+    facts: Facts,
+  ): void {
     const alert = alertOf(verdict.reason);
     secret.refuse(raw, this.#alerts ? alert : undefined);
     if (this.#alerts) this.metrics.alertSent(alert);
@@ -363,7 +368,8 @@ export class Gate {
       reason: verdict.reason,
       alert,
       address: how.address,
-      ...(how.certificate === undefined ? {} : { certificate: how.certificate }),
+      ...(facts.certificate === undefined ? {} : { certificate: facts.certificate }),
+      ...(facts.sent === undefined ? {} : { sent: facts.sent }),
     };
     this.#options.log.warn(
       {
@@ -381,5 +387,3 @@ export class Gate {
     this.#options.onDenied?.(denial);
   }
 }
-
-type DeniedHow = Pick<How, "direction" | "purpose" | "address"> & { certificate: PeerCertificate | undefined };

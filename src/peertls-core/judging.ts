@@ -60,6 +60,7 @@ export class Judging {
     return [...this.#open.keys()];
   }
 
+  /** As it was judged when it came. */
   approachOf(connection: PeerConnection): Approach | undefined {
     return this.#open.get(connection)?.approach;
   }

@@ -62,6 +62,14 @@ export const trustSchema = z.strictObject({
   allow: z.array(oneOf("identity", "fingerprint")).default([]),
   rules: z.array(oneOf("issuer", "organisation", "domain")).default([]),
   otherwise: z.enum(["deny", "contacts"]).default("contacts"),
+  revocation: z
+    .strictObject({
+      privateTargets: z
+        .boolean()
+        .default(false)
+        .describe("whether revocation lists may be fetched from private networks and this machine"),
+    })
+    .default({ privateTargets: false }),
   requests: z.strictObject({ port: z.boolean().default(true) }).default({ port: true }),
 });
 

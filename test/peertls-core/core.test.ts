@@ -387,6 +387,7 @@ describe("the trust part of the configuration", () => {
       block: [],
       allow: [],
       rules: [],
+      revocation: { privateTargets: false },
       otherwise: "contacts",
       requests: { port: true },
     });

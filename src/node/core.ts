@@ -1,0 +1,144 @@
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { Registry } from "prom-client";
+import type { PeerConnection } from "../peertls-core/connection.ts";
+import type { Denial } from "../peertls-core/door.ts";
+import { makePeerTls, type PeerTls } from "../peertls-core/peertls.ts";
+import type { TrustConfig } from "../peertls-core/policy-schema.ts";
+import type { RequestSink } from "../peertls-core/request-intake.ts";
+import { Revocations } from "../peertls-core/revocation.ts";
+import { Trust } from "../peertls-core/trust.ts";
+import type { Log } from "../pki/log.ts";
+import { PeerHistory } from "./history.ts";
+import type { Home } from "./home.ts";
+import type { OwnKeys } from "./keys.ts";
+
+/** The gate and what it knows. */
+export interface Core {
+  peerTls: PeerTls;
+  trust: Trust;
+  revocations: Revocations;
+  registry: Registry;
+  history: PeerHistory;
+  close(): Promise<void>;
+}
+
+export interface CoreOptions {
+  home: Home;
+  trust: TrustConfig;
+  keys: OwnKeys;
+  clock: () => Date;
+  log: Log;
+  /** Told of denials, but of one and the same not more often than once a minute. */
+  onDenied: (denial: Denial) => void;
+  requestSink?: RequestSink;
+}
+
+const SAME_DENIAL_MS = 60_000;
+const MAX_DENIALS = 1_000;
+
+/** Puts the gate together: nobody is trusted yet, nothing listens yet. */
+export async function openCore(o: CoreOptions): Promise<Core> {
+  const { home, clock, log } = o;
+  const trust = new Trust({
+    anchors: [],
+    block: [],
+    allow: [],
+    rules: [],
+    otherwise: "deny",
+    contacts: [],
+    requestsOnPort: false,
+  });
+  const graceHours = (anchor: string) =>
+    trust.policy.anchors.find(({ name }) => name === anchor)?.revocation?.graceHours ?? 24;
+  const revocations = await Revocations.open({
+    directory: join(home.directory, "revocation"),
+    graceHours,
+    privateTargets: o.trust.revocation.privateTargets,
+    clock,
+    chance: () => randomBytes(4).readUInt32BE() / 2 ** 32,
+    log,
+  });
+  const history = new PeerHistory(join(home.directory, "history.db"), log);
+  const registry = new Registry();
+  const recently = new Recently(SAME_DENIAL_MS, MAX_DENIALS);
+  const peerTls = await makePeerTls({
+    credentials: o.keys.auth,
+    trust,
+    revocations,
+    registry,
+    clock,
+    random: randomBytes,
+    log,
+    onDenied: (denial) => {
+      history.note(pastDenial(denial));
+      const who = denial.certificate?.fingerprint ?? denial.address.host;
+      if (recently.isNew(`${who} ${denial.reason} ${denial.direction}`, performance.now())) o.onDenied(denial);
+    },
+    ...(o.requestSink === undefined ? {} : { requestSink: o.requestSink }),
+  });
+  peerTls.onConnected((connection) => history.note(pastAdmission(connection, trust, clock())));
+  return {
+    peerTls,
+    trust,
+    revocations,
+    registry,
+    history,
+    async close() {
+      await peerTls.close();
+      revocations.close();
+      history.close();
+    },
+  };
+}
+
+function pastDenial(denial: Denial) {
+  const { at, direction, protocol = "request", address, certificate, sent = [], reason } = denial;
+  return {
+    outcome: "denied" as const,
+    at,
+    direction,
+    protocol,
+    address,
+    claims: certificate?.identities.map(({ identity }) => identity) ?? [],
+    why: reason,
+    certificates: certificate === undefined ? [] : [certificate.certificate, ...sent],
+  };
+}
+
+function pastAdmission(connection: PeerConnection, trust: Trust, at: Date) {
+  const { direction, protocol, address, certificate, admittedBy } = connection;
+  const path = trust.paths.find(certificate.certificate, [], at);
+  return {
+    outcome: "admitted" as const,
+    at,
+    direction,
+    protocol,
+    address,
+    claims: certificate.identities.map(({ identity }) => identity),
+    why: admittedBy,
+    certificates: [certificate.certificate, ...(path.ok ? path.path.slice(1, -1) : [])],
+  };
+}
+
+/** Whether something was seen within the last while; remembers only so many. */
+class Recently {
+  readonly #seen = new Map<string, number>();
+  readonly #milliseconds: number;
+  readonly #most: number;
+
+  constructor(milliseconds: number, most: number) {
+    this.#milliseconds = milliseconds;
+    this.#most = most;
+  }
+
+  isNew(key: string, now: number): boolean {
+    const last = this.#seen.get(key);
+    if (last !== undefined && now - last < this.#milliseconds) return false;
+    this.#seen.delete(key);
+    this.#seen.set(key, now);
+    const oldest = this.#seen.keys().next();
+    if (this.#seen.size > this.#most && !oldest.done) this.#seen.delete(oldest.value);
+    return true;
+  }
+}
