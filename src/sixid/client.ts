@@ -1,3 +1,4 @@
+import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { HttpsClient, HttpsResponse } from "../peertls-core/service.ts";
 import type { Certificate, Fingerprint } from "../pki/certificate.ts";
 import { parseCertificate, peerCertificate } from "../pki/certificate.ts";
@@ -6,9 +7,17 @@ import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import { makeAddresses, makeIdentity, type OwnIdentity } from "./announce.ts";
+import { ask, readReply } from "./ask.ts";
 import type { DeviceAddress, Directory, PeerDevice, PeerRecord } from "./directory.ts";
 import { checkAddresses, checkContinuity, type PinStore, type RecordEvent } from "./pins.ts";
-import { type AddressesBody, domainsReply, MAX_ADDRESSES_BYTES, type RecordReply, recordReply } from "./records.ts";
+import {
+  type AddressesBody,
+  type DomainsReply,
+  domainsReply,
+  MAX_ADDRESSES_BYTES,
+  type RecordReply,
+  recordReply,
+} from "./records.ts";
 import { checkSignature, type RecordSigner, readSigned, rejected } from "./signed.ts";
 import {
   addressesOf,
@@ -29,6 +38,13 @@ export interface DirectoryClientOptions {
   clock: () => Date;
   log: Log;
   onEvent: (event: RecordEvent) => void;
+}
+
+/** A domain that the own server knows. `at`: its server, for what is asked there directly. */
+export interface KnownDomain {
+  domain: string;
+  anchors: readonly Certificate[];
+  at?: PeerAddress;
 }
 
 interface Cached {
@@ -60,7 +76,7 @@ export class DirectoryClient implements Directory {
       if (!(error instanceof SuiteError) || error.code !== "directory-unavailable") throw error;
       return this.#lastKnown(identity, error);
     }
-    const reply = await this.#watched(identity, parse<RecordReply>(recordReply, response));
+    const reply = await this.#watched(identity, readReply<RecordReply>(recordReply, response));
     const record = await this.#watched(identity, this.#accept(identity, reply));
     this.#cache.delete(identity);
     this.#cache.set(identity, { record, until: now + reply.maxAge * 1000 });
@@ -92,7 +108,7 @@ export class DirectoryClient implements Directory {
   async #publishedSeq(signer: RecordSigner, signal: AbortSignal): Promise<number> {
     const own = peerCertificate(signer.certificate).identities[0]?.identity;
     if (own === undefined) return 0;
-    const reply = await parse<RecordReply>(recordReply, await this.#ask("GET", recordPath(own), undefined, signal));
+    const reply = await readReply<RecordReply>(recordReply, await this.#ask("GET", recordPath(own), undefined, signal));
     const jws = reply.devices[signer.certificate.fingerprint]?.addresses;
     if (jws === undefined) return 0;
     const signed = readSigned(jws, "sixid-addresses", MAX_ADDRESSES_BYTES);
@@ -115,15 +131,19 @@ export class DirectoryClient implements Directory {
   }
 
   /** The domains that the own server knows, with their anchors. */
-  async domains(signal: AbortSignal): Promise<{ domain: string; anchors: Certificate[] }[]> {
-    const reply = await parse<{ domains: { domain: string; anchors: string[] }[] }>(
-      domainsReply,
-      await this.#ask("GET", "/v1/domains", undefined, signal),
-    );
-    return reply.domains.map(({ domain, anchors }) => ({
+  async domains(signal: AbortSignal): Promise<KnownDomain[]> {
+    const reply = await readReply<DomainsReply>(domainsReply, await this.#ask("GET", "/v1/domains", undefined, signal));
+    return reply.domains.map(({ domain, anchors, at }) => ({
       domain,
       anchors: anchors.map((der) => parseCertificate(Buffer.from(der, "base64"))),
+      ...(at === undefined ? {} : { at }),
     }));
+  }
+
+  /** What time it is at the own server, to a second. @throws SuiteError directory-unavailable */
+  async time(signal: AbortSignal): Promise<Date> {
+    const { headers } = await this.#ask("GET", "/v1/domains", undefined, signal);
+    return new Date(headers["date"] ?? Number.NaN);
   }
 
   /** Agrees to a record whose keys have all changed. */
@@ -150,7 +170,7 @@ export class DirectoryClient implements Directory {
     const response = await this.#ask("GET", recordPath(identity), undefined, signal, [404]);
     if (response.status === 404) return undefined;
     const current = (async () => {
-      const reply = await parse<RecordReply>(recordReply, response);
+      const reply = await readReply<RecordReply>(recordReply, response);
       return verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now: this.#o.clock() });
     })();
     const { body, hash } = await this.#watched(identity, current);
@@ -223,35 +243,18 @@ export class DirectoryClient implements Directory {
     return anchors;
   }
 
-  /** @param accepted statuses beside 2xx that the caller understands itself */
-  async #ask(
+  #ask(
     method: string,
     path: string,
     body: string | undefined,
     signal: AbortSignal,
     accepted: readonly number[] = [],
   ): Promise<HttpsResponse> {
-    let response: HttpsResponse;
-    try {
-      response = await this.#o.http.request(
-        { method, path, ...(body === undefined ? {} : { body, headers: { "content-type": "application/jose" } }) },
-        AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
-      );
-    } catch (error) {
-      if (signal.aborted) throw error;
-      throw new SuiteError("directory-unavailable", "the directory cannot be reached", {
-        fault: "service",
-        temporary: true,
-        cause: error,
-      });
-    }
-    if ((response.status >= 200 && response.status < 300) || accepted.includes(response.status)) return response;
-    throw failureOf(response);
+    return ask(this.#o.http, { method, path, accepted, ...(body === undefined ? {} : { body }) }, signal);
   }
 }
 
 const PUBLISH_ATTEMPTS = 5;
-const ANSWER_MS = 10_000;
 const REFUSALS: ReadonlySet<SuiteErrorCode> = new Set(["record-rejected", "record-rollback", "record-fork"]);
 
 interface ReadRecord {
@@ -296,49 +299,4 @@ function keepsChanging(): SuiteError {
 
 function recordPath(identity: Identity): string {
   return `/v1/records/${encodeURIComponent(identity)}`;
-}
-
-/** Async, so that what it throws is watched as any refusal. */
-async function parse<T>(
-  schema: { safeParse(value: unknown): { success: boolean; data?: unknown } },
-  response: HttpsResponse,
-): Promise<T> {
-  let value: unknown;
-  try {
-    value = JSON.parse(response.body.toString("utf8"));
-  } catch (cause) {
-    throw rejected("reply", cause);
-  }
-  const result = schema.safeParse(value);
-  if (!result.success) throw rejected("reply");
-  return result.data as T;
-}
-
-/** The problem document's status as an error of this program (RFC 9457). */
-function failureOf(response: HttpsResponse): SuiteError {
-  let code = "";
-  try {
-    code = String((JSON.parse(response.body.toString("utf8")) as { code?: unknown }).code ?? "");
-  } catch {
-    // a proxy's page or nothing: the status says enough
-  }
-  const details = { status: response.status, code };
-  if (response.status === 404)
-    return new SuiteError("unknown-recipient", "the directory does not know this person", { fault: "peer", details });
-  if (response.status === 401)
-    return new SuiteError("auth-failed", "the directory does not accept who we are", { fault: "local", details });
-  if (response.status === 403)
-    return new SuiteError("forbidden", "the directory does not allow this", { fault: "local", details });
-  if (response.status === 422 || response.status === 400)
-    return new SuiteError("record-rejected", "the directory refuses the object", { fault: "local", details });
-  if (response.status === 502)
-    return new SuiteError("record-rejected", "the other domain's directory told something unacceptable", {
-      fault: "service",
-      details,
-    });
-  return new SuiteError("directory-unavailable", "the directory cannot answer now", {
-    fault: "service",
-    temporary: true,
-    details,
-  });
 }

@@ -13,6 +13,8 @@ const identity = z.string().min(3).max(254);
 const host = z.string().min(2).max(45);
 const port = z.number().int().min(1).max(65_535);
 const MAX_DEVICES = 16;
+/** Requests that wait for one person. */
+export const MAX_BOXED = 100;
 
 /** Typ `sixid-identity`: the durable part, signed by a listed device. At most 64 KiB. */
 export const identityBody = z.strictObject({
@@ -83,15 +85,30 @@ export const recordReply = z.object({
 });
 export type RecordReply = z.infer<typeof recordReply>;
 
-/** The domains that a directory knows, with the anchors of each. */
+/** The domains that a directory knows, with the anchors of each. `at`: where another domain's server is reached. */
 export const domainsReply = z.object({
-  domains: z.array(z.object({ domain: z.string().max(253), anchors: z.array(der).max(16) })).max(10_000),
+  domains: z
+    .array(
+      z.object({
+        domain: z.string().max(253),
+        anchors: z.array(der).max(16),
+        at: z.object({ host, port }).optional(),
+      }),
+    )
+    .max(10_000),
 });
 export type DomainsReply = z.infer<typeof domainsReply>;
+
+/** What lies in somebody's request box, as its askers signed it; the oldest first. */
+export const boxReply = z.object({
+  requests: z.array(z.object({ id: fingerprint, jws: z.string().max(2 * 8_192) })).max(MAX_BOXED),
+});
+export type BoxReply = z.infer<typeof boxReply>;
 
 export const MAX_IDENTITY_BYTES = 65_536;
 export const MAX_ADDRESSES_BYTES = 4_096;
 export const MAX_REQUEST_BYTES = 8_192;
+export const REQUEST_LIFE_SECONDS = 30 * 86_400;
 export const ADDRESSES_LIFE_SECONDS = 7_200;
 /** How far ahead of ours a signer's clock may be. */
 export const CLOCK_SKEW_SECONDS = 300;

@@ -1,8 +1,6 @@
 import type { Identity } from "../pki/identity.ts";
-import type { RequestBody } from "./records.ts";
+import { REQUEST_LIFE_SECONDS, type RequestBody } from "./records.ts";
 import { type RecordSigner, sign } from "./signed.ts";
-
-const LIFE_SECONDS = 30 * 86_400;
 
 /** Makes the signed object by which somebody asks to be admitted. `text`: at most 500 characters, shown to the asked. */
 export function makeRequest(o: {
@@ -15,7 +13,7 @@ export function makeRequest(o: {
 }): Promise<string> {
   const issued = Math.floor(o.now.getTime() / 1000);
   const body: RequestBody = {
-    expires: issued + LIFE_SECONDS,
+    expires: issued + REQUEST_LIFE_SECONDS,
     from: o.from,
     issued,
     name: o.name.slice(0, 128),

@@ -12,6 +12,7 @@ import {
   MAX_ADDRESSES_BYTES,
   MAX_IDENTITY_BYTES,
   MAX_REQUEST_BYTES,
+  REQUEST_LIFE_SECONDS,
   type RequestBody,
   requestBody,
 } from "./records.ts";
@@ -93,9 +94,19 @@ export interface VerifiedRequest {
   body: RequestBody;
   from: Identity;
   certificate: PeerCertificate;
+  /** What the asker sent along, for another judge of the path. */
+  chain: readonly Certificate[];
+  /** SHA-256 of the payload. */
+  hash: string;
 }
 
-/** Verifies a request to be admitted. The caller also checks that its signer is whoever handed it in. @throws SuiteError record-rejected */
+/** Who asks whom by the request's own words, of which nothing is verified yet. @throws SuiteError record-rejected */
+export function requestClaims(jws: string): { from: Identity; to: Identity } {
+  const { from, to } = shape<RequestBody>(requestBody, readSigned(jws, "sixid-request", MAX_REQUEST_BYTES));
+  return { from: person(from), to: person(to) };
+}
+
+/** Verifies a request to be admitted. Whoever takes it from a connection also checks that the signer is at its other end. @throws SuiteError record-rejected */
 export async function verifyRequest(jws: string, to: Identity, o: VerifyOptions): Promise<VerifiedRequest> {
   const signed = readSigned(jws, "sixid-request", MAX_REQUEST_BYTES);
   const leaf = leafOf(signed);
@@ -105,8 +116,9 @@ export async function verifyRequest(jws: string, to: Identity, o: VerifyOptions)
   if (body.signer !== leaf.fingerprint) throw rejected("signer");
   if (!names(leaf, signed.x5c.slice(1), from, "sign", o)) throw rejected("signer path");
   if (body.to !== to) throw rejected("addressee");
+  if (body.expires - body.issued > REQUEST_LIFE_SECONDS) throw rejected("lifetime");
   lifetime(body, o.now);
-  return { jws, body, from, certificate: peerCertificate(leaf) };
+  return { jws, body, from, certificate: peerCertificate(leaf), chain: signed.x5c.slice(1), hash: signed.hash };
 }
 
 /** Whether a certificate is good for a purpose, by an anchor of the person's domain, and names the person. */

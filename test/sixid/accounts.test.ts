@@ -193,6 +193,22 @@ describe("the store", () => {
     );
   });
 
+  test("one of the first version keeps what it has, and takes requests from now on", async () => {
+    const file = join(folder.path, "first.db");
+    const before = openSqliteStore(file);
+    await before.addUser({ uuid: "u", identity: alice, name: "A" });
+    await before.close();
+    const database = new DatabaseSync(file); // what the first version had: all but these
+    database.exec("drop table requests; drop table asked; pragma user_version = 1");
+    database.close();
+    const store = openSqliteStore(file);
+    expect((await store.user(alice))?.name).toBe("A");
+    const request = { hash: "h", from: alice, signer: "s", to: alice, owner: "u", at: 1, expires: 2, jws: "j" };
+    const limits = { windowMs: 1, perAsker: 1, perDomain: 1, total: 1, pending: 1 };
+    expect(await store.putRequest(request, limits)).toEqual({ outcome: "kept" });
+    await store.close();
+  });
+
   test("a failing disk is store-failed, temporary, and nothing is half written", async () => {
     const { store } = party();
     await expect(store.addSession("h", "nobody", 1)).rejects.toMatchObject({ code: "store-failed", temporary: true });

@@ -68,7 +68,7 @@ export async function startDirectory(
     accounts,
     recursion: new Recursion({ domain: domain.domain, clientFor: (name) => clients.get(name), log }),
     anchors: () => [domain.anchor],
-    domains: () => others.map((one) => ({ domain: one.domain.domain, anchors: [one.domain.anchor] })),
+    domains: () => others.map((one) => ({ domain: one.domain.domain, at: one.at(), anchors: [one.domain.anchor] })),
     clock,
     log,
   });

@@ -65,6 +65,14 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
   app.put<{ Params: { device: string } }>("/v1/devices/:device/addresses", async (request) =>
     service.putAddresses(await caller(request), request.params.device, jws(request)),
   );
+  app.post("/v1/requests", async (request, reply) =>
+    reply.code(202).send(await service.requests.handIn(await caller(request), jws(request))),
+  );
+  app.get("/v1/requests", async (request) => service.requests.list(await caller(request)));
+  app.delete<{ Params: { id: string } }>("/v1/requests/:id", async (request, reply) => {
+    await service.requests.drop(await caller(request), request.params.id);
+    return reply.code(204).send();
+  });
   app.put("/v1/password", async (request, reply) => {
     await service.setPassword(await caller(request), body(password, request).password);
     return reply.code(204).send();

@@ -1,3 +1,4 @@
+import type { PeerAddress } from "../../peertls-core/connection.ts";
 import { type Identity, identityDomain, parseIdentity } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import type { TrustAnchor } from "../../pki/path.ts";
@@ -9,6 +10,7 @@ import { verifyAddresses, verifyIdentity } from "../verify.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Caller } from "./caller.ts";
 import { MAX_HOPS, type Recursion, type RecursiveQuestion } from "./recursion.ts";
+import { RequestBoxes } from "./requests.ts";
 
 export interface DirectoryServiceOptions {
   domain: string;
@@ -17,8 +19,8 @@ export interface DirectoryServiceOptions {
   recursion: Recursion;
   /** Anchors of the own domain. */
   anchors: () => readonly TrustAnchor[];
-  /** The other domains' anchors, as configured. */
-  domains: () => readonly { domain: string; anchors: readonly TrustAnchor[] }[];
+  /** The other domains' servers and anchors, as configured. */
+  domains: () => readonly { domain: string; at: PeerAddress; anchors: readonly TrustAnchor[] }[];
   clock: () => Date;
   log: Log;
 }
@@ -27,10 +29,15 @@ const MAX_AGE_SECONDS = 60;
 
 /** The directory of one domain: the core behind every face of it. */
 export class DirectoryService {
+  readonly requests: RequestBoxes;
   readonly #o: DirectoryServiceOptions;
 
   constructor(options: DirectoryServiceOptions) {
     this.#o = options;
+    const { domain, store, accounts, anchors, domains, clock, log } = options;
+    const anchorsFor = (asked: string) =>
+      asked === domain ? anchors() : (domains().find((one) => one.domain === asked)?.anchors ?? []);
+    this.requests = new RequestBoxes({ domain, store, accounts, anchorsFor, clock, log });
   }
 
   /**
@@ -118,12 +125,13 @@ export class DirectoryService {
   /** The domains this server knows, its own included, with their anchors. */
   domains(caller: Caller): DomainsReply {
     if (caller.kind === "anonymous") throw unknown();
-    const own = { domain: this.#o.domain, anchors: this.#o.anchors() };
+    const encoded = (anchors: readonly TrustAnchor[]) =>
+      anchors.map((anchor) => Buffer.from(anchor.certificate.der).toString("base64"));
     return {
-      domains: [own, ...this.#o.domains()].map(({ domain, anchors }) => ({
-        domain,
-        anchors: anchors.map((anchor) => Buffer.from(anchor.certificate.der).toString("base64")),
-      })),
+      domains: [
+        { domain: this.#o.domain, anchors: encoded(this.#o.anchors()) },
+        ...this.#o.domains().map(({ domain, at, anchors }) => ({ domain, at, anchors: encoded(anchors) })),
+      ],
     };
   }
 

@@ -1,26 +1,18 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import type { Identity } from "../../pki/identity.ts";
+import { type Identity, identityDomain } from "../../pki/identity.ts";
 import { SuiteError } from "../../pki/suite-error.ts";
-import type { DirectoryStore, StoredInvitation, StoredRecord, StoredUser } from "./store.ts";
+import { migrate } from "./migrations.ts";
+import type {
+  DirectoryStore,
+  NewRequest,
+  RequestLimits,
+  RequestOutcome,
+  StoredInvitation,
+  StoredRecord,
+  StoredUser,
+} from "./store.ts";
 
 const KEPT_OBJECTS = 32;
-
-const SCHEMA = `
-  create table users (
-    uuid text primary key, identity text not null unique, name text not null, status text not null default 'active',
-    password text, failures integer not null default 0, retry_at integer not null default 0
-  ) strict;
-  create table invitations (hash text primary key, identity text not null, expires integer not null, used_at integer) strict;
-  create table sessions (hash text primary key, uuid text not null references users(uuid), expires integer not null) strict;
-  create index sessions_of on sessions(uuid);
-  create table identities (
-    uuid text not null references users(uuid), seq integer not null, hash text not null, jws text, primary key (uuid, seq)
-  ) strict;
-  create table addresses (
-    uuid text not null references users(uuid), device text not null, seq integer not null, jws text not null,
-    seen integer not null, primary key (uuid, device)
-  ) strict;
-`;
 
 /**
  * The embedded store. WAL and synchronous=FULL: what has been answered survives the power. One connection on the calling
@@ -34,17 +26,6 @@ export function openSqliteStore(path: string): DirectoryStore {
   );
   migrate(database);
   return new SqliteStore(database);
-}
-
-function migrate(database: DatabaseSync): void {
-  const { user_version: version } = database.prepare("pragma user_version").get() as { user_version: number };
-  if (version === 0) database.exec(`begin; ${SCHEMA}; pragma user_version = 1; commit`);
-  else if (version !== 1) {
-    throw new SuiteError("store-failed", "the directory was written by a newer version", {
-      fault: "local",
-      details: { version },
-    });
-  }
 }
 
 class SqliteStore implements DirectoryStore {
@@ -189,8 +170,83 @@ class SqliteStore implements DirectoryStore {
     return changed === 1 ? "stored" : "stale";
   }
 
+  async putRequest(request: NewRequest, limits: RequestLimits): Promise<RequestOutcome> {
+    const { hash, from, signer, to, owner, at, expires, jws } = request;
+    return this.#transaction(() => {
+      this.#run("delete from asked where at <= ?", at - limits.windowMs);
+      this.#run("delete from requests where expires <= ?", at);
+      const pair = this.#get<{ hash: string; at: number }>(
+        "select hash, at from asked where signer = ? and recipient = ?",
+        signer,
+        to,
+      );
+      if (pair?.hash === hash) return { outcome: "repeated" };
+      const reached = this.#limitReached(from, pair?.at, limits);
+      if (reached !== undefined)
+        return { outcome: "too-many", limit: reached.limit, retryAt: reached.since + limits.windowMs };
+      this.#run(
+        "insert into asked (signer, recipient, from_identity, domain, hash, at) values (?, ?, ?, ?, ?, ?)",
+        signer,
+        to,
+        from,
+        identityDomain(from),
+        hash,
+        at,
+      );
+      if (owner === undefined) return { outcome: "noted" };
+      const others = this.#get<{ n: number }>(
+        "select count(*) as n from requests where owner = ? and from_identity <> ?",
+        owner,
+        from,
+      );
+      if ((others?.n ?? 0) >= limits.pending) return { outcome: "noted" };
+      this.#run(
+        `insert into requests (owner, from_identity, id, jws, received, expires) values (?, ?, ?, ?, ?, ?)
+         on conflict (owner, from_identity) do update
+         set id = excluded.id, jws = excluded.jws, received = excluded.received, expires = excluded.expires`,
+        owner,
+        from,
+        hash,
+        jws,
+        at,
+        expires,
+      );
+      return { outcome: "kept" };
+    });
+  }
+
+  async requestsOf(owner: string, now: number): Promise<{ id: string; jws: string }[]> {
+    return this.#all<{ id: string; jws: string }>(
+      "select id, jws from requests where owner = ? and expires > ? order by received",
+      owner,
+      now,
+    ).map(({ id, jws }) => ({ id, jws }));
+  }
+
+  async removeRequest(owner: string, id: string): Promise<void> {
+    this.#run("delete from requests where owner = ? and id = ?", owner, id);
+  }
+
   async close(): Promise<void> {
     this.#database.close();
+  }
+
+  /** The first limit that is reached, and when the oldest request that counts for it came. */
+  #limitReached(from: Identity, pair: number | undefined, limits: RequestLimits) {
+    if (pair !== undefined) return { limit: "pair", since: pair } as const;
+    const count = (where: string, ...values: string[]) =>
+      this.#get<{ n: number; since: number | null }>(
+        `select count(*) as n, min(at) as since from asked where ${where}`,
+        ...values,
+      );
+    const asker = count("from_identity = ?", from);
+    if (asker !== undefined && asker.n >= limits.perAsker) return { limit: "asker", since: asker.since ?? 0 } as const;
+    const domain = count("domain = ?", identityDomain(from));
+    if (domain !== undefined && domain.n >= limits.perDomain)
+      return { limit: "domain", since: domain.since ?? 0 } as const;
+    const all = count("true");
+    if (all !== undefined && all.n >= limits.total) return { limit: "total", since: all.since ?? 0 } as const;
+    return undefined;
   }
 
   #transaction<T>(body: () => T): T {

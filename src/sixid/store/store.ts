@@ -26,6 +26,36 @@ export interface StoredRecord {
   devices: { fingerprint: string; addresses?: string; seen?: number }[];
 }
 
+/** A verified request to be admitted. Times are Unix milliseconds. */
+export interface NewRequest {
+  /** SHA-256 of its payload. */
+  hash: string;
+  from: Identity;
+  /** Fingerprint of the key that signed it. */
+  signer: string;
+  to: Identity;
+  /** The addressee's uuid; undefined for a name that nobody has. */
+  owner: string | undefined;
+  at: number;
+  expires: number;
+  jws: string;
+}
+
+/** How much may be asked within `windowMs`, whatever became of it; and how much waits for one person. */
+export interface RequestLimits {
+  windowMs: number;
+  perAsker: number;
+  /** For the askers of one domain; infinite for the own. */
+  perDomain: number;
+  total: number;
+  pending: number;
+}
+
+/** `noted`: counted, with nowhere to put it. `retryAt`: when asking has a point again. */
+export type RequestOutcome =
+  | { outcome: "kept" | "noted" | "repeated" }
+  | { outcome: "too-many"; limit: "pair" | "asker" | "domain" | "total"; retryAt: number };
+
 /** What a domain's directory keeps. Every promise of a write resolves when it is durable. */
 export interface DirectoryStore {
   user(identity: Identity): Promise<StoredUser | undefined>;
@@ -58,6 +88,15 @@ export interface DirectoryStore {
     device: string,
     next: { seq: number; jws: string; seen: number },
   ): Promise<"stored" | "stale">;
+
+  /**
+   * Counts a request and puts it into its addressee's box, if there is one and it has room; an asker has one request
+   * there, his last. The very same one again changes nothing. Forgets what has expired and counts no more.
+   */
+  putRequest(request: NewRequest, limits: RequestLimits): Promise<RequestOutcome>;
+  /** The oldest first, without what has expired. */
+  requestsOf(owner: string, now: number): Promise<{ id: string; jws: string }[]>;
+  removeRequest(owner: string, id: string): Promise<void>;
 
   close(): Promise<void>;
 }
