@@ -86,7 +86,7 @@ export async function openCore(o: CoreOptions): Promise<Core> {
     history,
     async close() {
       await peerTls.close();
-      revocations.close();
+      await revocations.close();
       history.close();
     },
   };

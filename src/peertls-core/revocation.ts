@@ -32,6 +32,7 @@ interface Source {
   readonly issuers: Map<string, { issuer: Certificate; anchor: TrustAnchor }>;
   list: RevocationList | undefined;
   timer: NodeJS.Timeout | undefined;
+  fetching: Promise<void> | undefined;
   failures: number;
 }
 
@@ -97,9 +98,12 @@ export class Revocations implements RevocationSource {
     await Promise.all([...this.#sources.values()].map((source) => this.#fetch(source)));
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#stop.abort();
-    for (const { timer } of this.#sources.values()) clearTimeout(timer);
+    for (const { timer, fetching } of this.#sources.values()) {
+      clearTimeout(timer);
+      await fetching;
+    }
   }
 
   #stateOfOne(
@@ -136,13 +140,21 @@ export class Revocations implements RevocationSource {
     }
     if (!/^https?:\/\//i.test(url) || url.length > 2_048 || this.#sources.size >= MAX_SOURCES) return undefined;
     const issuers = new Map([[issuer.sha256, { issuer, anchor }]]);
-    const source: Source = { url, issuers, list: undefined, timer: undefined, failures: 0 };
+    const source: Source = { url, issuers, list: undefined, timer: undefined, fetching: undefined, failures: 0 };
     this.#sources.set(url, source);
     void this.#fetch(source);
     return source;
   }
 
-  async #fetch(source: Source): Promise<void> {
+  /** One fetch at a time. */
+  #fetch(source: Source): Promise<void> {
+    source.fetching ??= this.#fetchOnce(source).finally(() => {
+      source.fetching = undefined;
+    });
+    return source.fetching;
+  }
+
+  async #fetchOnce(source: Source): Promise<void> {
     const { log, privateTargets } = this.#o;
     clearTimeout(source.timer);
     try {
@@ -219,6 +231,7 @@ export class Revocations implements RevocationSource {
           issuers: new Map(issuers.map(readIssuer).map((one) => [one.issuer.sha256, one])),
           list: undefined,
           timer: undefined,
+          fetching: undefined,
           failures: 0,
         };
         const list = parseRevocationList(await readFile(join(directory, name.replace(/json$/, "crl"))));

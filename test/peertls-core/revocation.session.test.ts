@@ -1,0 +1,299 @@
+import { createPublicKey, randomBytes } from "node:crypto";
+import { createServer, type Server } from "node:http";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { PeerConnection } from "../../src/peertls-core/connection.ts";
+import { makePeerTls } from "../../src/peertls-core/peertls.ts";
+import type { RevocationMode, TrustRules } from "../../src/peertls-core/policy.ts";
+import { Revocations } from "../../src/peertls-core/revocation.ts";
+import { Trust } from "../../src/peertls-core/trust.ts";
+import { type Certificate, parseCertificate } from "../../src/pki/certificate.ts";
+import { issueRevocationList } from "../../src/pki/crl-issue.ts";
+import { parseIdentity } from "../../src/pki/identity.ts";
+import { silentLog } from "../../src/pki/log.ts";
+import { derToPem } from "../../src/pki/pem.ts";
+import { issueAuth } from "../../src/pki/profile.ts";
+import { openssl, pemFiles, temporaryFolder as pemFolder } from "../support/openssl.ts";
+import { makeEcKey, makeTestDomain, type TestCredentials } from "../support/pki.ts";
+import { recordLog } from "../support/record-log.ts";
+import { temporaryFolder } from "../support/tmp.ts";
+
+const HOUR = 3_600_000;
+const alpha = makeTestDomain({ domain: "alpha.test" });
+const gamma = makeTestDomain({ domain: "gamma.test" });
+const bob = alpha.person({ identity: "bob@alpha.test" });
+const pems = pemFolder();
+let server: Server;
+let url: string;
+/** What the server answers; undefined: 404. */
+let served: Buffer | undefined;
+let asked = 0;
+
+beforeAll(async () => {
+  server = createServer((_request, response) => {
+    asked += 1;
+    if (served === undefined) response.writeHead(404).end();
+    else response.end(served);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  url = `http://127.0.0.1:${(server.address() as { port: number }).port}/alpha.crl`;
+});
+
+afterAll(async () => {
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+  pems[Symbol.dispose]();
+});
+
+beforeEach(() => {
+  served = undefined;
+  asked = 0;
+});
+
+/** Somebody whose certificate names the list. */
+function person(name: string): TestCredentials {
+  const privateKey = makeEcKey();
+  const der = issueAuth({
+    issuer: alpha.issuing,
+    spki: createPublicKey(privateKey).export({ type: "spki", format: "der" }),
+    identity: parseIdentity(`${name}@alpha.test`),
+    name,
+    now: new Date(),
+    serial: randomBytes(16),
+    crlUrl: url,
+  });
+  return { privateKey, certificate: parseCertificate(der), chain: [alpha.issuing.certificate] };
+}
+
+let number = 0;
+function list(revoked: readonly Certificate[], o: { from?: number; until?: number; by?: typeof alpha } = {}): Buffer {
+  const { from = -HOUR, until = HOUR, by = alpha } = o;
+  number += 1;
+  return issueRevocationList({
+    issuer: by.issuing,
+    number,
+    thisUpdate: new Date(Date.now() + from),
+    nextUpdate: new Date(Date.now() + until),
+    entries: revoked.map(({ serial }) => ({ serial, since: new Date(Date.now() - HOUR), reason: "keyCompromise" })),
+  });
+}
+
+async function revocations(directory: string, log = silentLog): Promise<Revocations & AsyncDisposable> {
+  const made = await Revocations.open({
+    directory,
+    graceHours: () => 24,
+    privateTargets: true,
+    clock: () => new Date(),
+    chance: () => 0.5,
+    log,
+  });
+  return Object.assign(made, { [Symbol.asyncDispose]: () => made.close() });
+}
+
+const pathOf = ({ certificate, chain }: TestCredentials) => [certificate, ...chain, alpha.root.certificate];
+const state = (of: Revocations, who: TestCredentials) => of.stateOf(pathOf(who), alpha.anchor, new Date()).status;
+
+/** The state once the list was asked for and taken or refused. */
+async function settled(of: Revocations, who: TestCredentials): Promise<string> {
+  state(of, who);
+  await of.refresh();
+  return state(of, who);
+}
+
+describe("what is known of revocation", () => {
+  test("nothing before the list came, then what it says; the issuing CA, which names no list, stays unchecked", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const [alice, carol] = [person("alice"), person("carol")];
+    served = list([carol.certificate]);
+    expect(state(known, alice)).toBe("unchecked");
+    await known.refresh();
+    expect(known.stateOf([alice.certificate, alpha.issuing.certificate], alpha.anchor, new Date())).toEqual({
+      status: "good",
+    });
+    expect(known.stateOf(pathOf(carol), alpha.anchor, new Date())).toMatchObject({ status: "revoked", at: 0 });
+    expect(state(known, alice)).toBe("unchecked"); // the worst of the path
+  });
+
+  test("it outlives a restart, also when the server is gone", async () => {
+    await using folder = await temporaryFolder();
+    const carol = person("carol");
+    served = list([carol.certificate]);
+    {
+      await using first = await revocations(folder.path);
+      expect(await settled(first, carol)).toBe("revoked");
+    }
+    served = undefined;
+    await using second = await revocations(folder.path);
+    expect(state(second, carol)).toBe("revoked");
+    expect(await settled(second, carol)).toBe("revoked");
+  });
+
+  test("past its nextUpdate it serves through the grace, then nobody knows; a revoked one stays revoked", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const [alice, carol] = [person("alice"), person("carol")];
+    served = list([carol.certificate]);
+    await settled(known, alice);
+    const at = (who: TestCredentials, hours: number) =>
+      known.stateOf([who.certificate, alpha.issuing.certificate], alpha.anchor, new Date(Date.now() + hours * HOUR))
+        .status;
+    expect([at(alice, 0), at(alice, 24), at(alice, 26)]).toEqual(["good", "good", "unknown"]);
+    expect(at(carol, 26)).toBe("revoked");
+  });
+
+  const refused: [string, () => Buffer | undefined][] = [
+    ["signed by another CA of the same name", () => list([], { by: makeTestDomain({ domain: "alpha.test" }) })],
+    ["by another domain's CA", () => list([], { by: gamma })],
+    ["older than the one before", () => list([], { from: -10 * HOUR })],
+    ["broken", () => Buffer.from("<html>not found</html>")],
+    ["cut off", () => list([]).subarray(0, -10)],
+    ["empty", () => Buffer.alloc(0)],
+    ["too large", () => Buffer.alloc(65 * 1024 * 1024)],
+    ["gone", () => undefined],
+  ];
+  test.each(refused)("a list that is %s changes nothing, and is warned of once", async (_name, bad) => {
+    await using folder = await temporaryFolder();
+    const log = recordLog();
+    await using known = await revocations(folder.path, log);
+    const carol = person("carol");
+    served = list([carol.certificate]);
+    expect(await settled(known, carol)).toBe("revoked");
+    served = bad();
+    await known.refresh();
+    await known.refresh();
+    expect(state(known, carol)).toBe("revoked");
+    expect(log.lines.filter(({ level }) => level === "warn")).toHaveLength(1);
+    expect(known.sources[0]).toMatchObject({ failures: 2, entries: 1 });
+    served = list([]);
+    await known.refresh();
+    expect(known.sources[0]).toMatchObject({ failures: 0, entries: 0 });
+  });
+
+  test("PEM is taken, too", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const carol = person("carol");
+    served = Buffer.from(derToPem(list([carol.certificate]), "X509 CRL"));
+    expect(await settled(known, carol)).toBe("revoked");
+  });
+
+  test("a list on a private network is not asked for unless that is configured", async () => {
+    await using folder = await temporaryFolder();
+    const strict = await Revocations.open({
+      directory: folder.path,
+      graceHours: () => 24,
+      privateTargets: false,
+      clock: () => new Date(),
+      chance: () => 0.5,
+      log: silentLog,
+    });
+    expect(await settled(strict, person("alice"))).toBe("unchecked");
+    expect(asked).toBe(0);
+    await strict.close();
+  });
+});
+
+function rules(mode: RevocationMode): TrustRules {
+  const anchor = {
+    name: "alpha.test",
+    certificate: alpha.root.certificate,
+    domains: ["alpha.test"],
+    organisations: [],
+    identitiesFrom: ["rfc822Name"] as const,
+    revocation: { mode, graceHours: 24 },
+  };
+  const everybody = { rules: [{ domain: "alpha.test" }], otherwise: "deny" as const };
+  return { anchors: [anchor], block: [], allow: [], contacts: [], requestsOnPort: false, ...everybody };
+}
+
+async function node(known: Revocations, mode: RevocationMode) {
+  const core = await makePeerTls({
+    credentials: bob.auth,
+    trust: new Trust(rules(mode)),
+    revocations: known,
+    clock: () => new Date(),
+    random: randomBytes,
+    log: silentLog,
+  });
+  const admitted: PeerConnection[] = [];
+  core.onPeer("sip", (connection) => {
+    admitted.push(connection);
+    connection.stream.on("error", () => undefined);
+    connection.stream.write("welcome");
+  });
+  const { port } = await core.listen({ host: "::1", port: 0 });
+  return { core, admitted, port };
+}
+
+async function visit(port: number, as: TestCredentials) {
+  const files = pemFiles(pems.path, randomBytes(4).toString("hex"), as);
+  const shown = ["-cert", files.certificate, "-key", files.key, "-cert_chain", files.chain];
+  const args = ["s_client", "-connect", `[::1]:${port}`, "-alpn", "sip/2", ...shown, "-msg", "-ign_eof"];
+  const how = { input: "hello\n", until: /welcome|alert number|errno/, timeoutMs: 6_000 };
+  const { output } = await openssl(args, how);
+  return {
+    alert: Number(/SSL alert number (\d+)/.exec(output)?.[1] ?? "0"),
+    tickets: (output.match(/NewSessionTicket/g) ?? []).length,
+    welcomed: output.includes("welcome"),
+  };
+}
+
+describe("at the gate", () => {
+  test("who is on the list gets alert 44 and nothing else; who is not comes in", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const [alice, carol] = [person("alice"), person("carol")];
+    served = list([carol.certificate]);
+    await settled(known, carol);
+    const { core, port } = await node(known, "default");
+    expect(await visit(port, carol)).toEqual({ alert: 44, tickets: 0, welcomed: false });
+    expect(core.denials.at(-1)).toMatchObject({ reason: "revoked", alert: 44 });
+    expect(await visit(port, alice)).toMatchObject({ alert: 0, welcomed: true });
+    await core.close();
+  });
+
+  test("hard: who cannot be checked stays out, with alert 46; default and soft let him in", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const alice = person("alice");
+    for (const [mode, alert] of [
+      ["hard", 46],
+      ["default", 0],
+      ["soft", 0],
+    ] as const) {
+      const { core, port } = await node(known, mode);
+      expect([mode, (await visit(port, alice)).alert]).toEqual([mode, alert]);
+      await core.close();
+    }
+  });
+
+  test("a connection is closed when its peer turns up on a new list", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const carol = person("carol");
+    served = list([]);
+    await settled(known, carol);
+    const { core, admitted, port } = await node(known, "default");
+    const peer = await makePeerTls({
+      credentials: carol,
+      trust: new Trust(rules("default")),
+      clock: () => new Date(),
+      random: randomBytes,
+      log: silentLog,
+    });
+    const expected = { identity: bob.identity, fingerprints: [bob.auth.certificate.fingerprint] };
+    const route = { kind: "direct" as const, address: { host: "::1", port } };
+    const connection = await peer.dial(expected, "sip", [route], AbortSignal.timeout(5_000));
+    await connection.confirmed;
+    const closed = new Promise<void>((resolve) => connection.stream.once("close", () => resolve()));
+    connection.stream.on("error", () => undefined);
+    connection.stream.resume();
+    expect(admitted).toHaveLength(1);
+    served = list([carol.certificate]);
+    await known.refresh();
+    await closed;
+    expect(core.connections).toEqual([]);
+    await peer.close();
+    await core.close();
+  });
+});
