@@ -71,7 +71,10 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
       encryptionKey = files.newKeyFor("encryption");
       return enrolEncryption();
     });
-    files.storeCertificate("encryption", encryption.certificates);
+    // What is sealed to a certificate of an earlier enrolment names that one: it stays.
+    if (files.enrolled && !files.holds(encryption.certificates))
+      files.storeRenewed("encryption", encryptionKey, encryption.certificates, encryption.renewAfter);
+    else files.storeCertificate("encryption", encryption.certificates);
     files.storeEnrolment({ uuid, renewAfter: { auth: auth.renewAfter, encryption: encryption.renewAfter } });
   } finally {
     second.close();

@@ -71,6 +71,11 @@ export class KeyFiles {
     writeDurably(this.#file(this.#stem(kind), "pem"), pemOf(certificates), 0o644);
   }
 
+  /** Whether the newest encryption certificate is that one. */
+  holds([certificate]: readonly Certificate[]): boolean {
+    return this.load().encryption[0]?.certificate.sha256 === certificate?.sha256;
+  }
+
   /**
    * A new certificate for a key that is there. Former encryption certificates stay, since what was sealed to them names them:
    * the new one gets the next number, and a copy of the key, written last, puts it in force.

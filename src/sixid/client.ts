@@ -15,6 +15,7 @@ import {
   type DomainsReply,
   domainsReply,
   MAX_ADDRESSES_BYTES,
+  MAX_IDENTITY_BYTES,
   type RecordReply,
   recordReply,
 } from "./records.ts";
@@ -171,7 +172,11 @@ export class DirectoryClient implements Directory {
     if (response.status === 404) return undefined;
     const current = (async () => {
       const reply = await readReply<RecordReply>(recordReply, response);
-      return verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now: this.#o.clock() });
+      // As it was when it was issued: one that has lapsed since is followed too, or nobody whose certificate ended came back.
+      const signed = readSigned(reply.identity, "sixid-identity", MAX_IDENTITY_BYTES);
+      const { issued } = signed.body as { issued?: unknown };
+      const now = typeof issued === "number" ? new Date(issued * 1000) : this.#o.clock();
+      return verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now });
     })();
     const { body, hash } = await this.#watched(identity, current);
     return { seq: body.seq, hash };
