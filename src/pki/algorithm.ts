@@ -139,6 +139,8 @@ export function readKeyInfo(element: DerElement): KeyInfo {
       const modulus = der.integerContent(numbers.next(der.tag.integer));
       const rsaExponent = Number(der.readInteger(numbers.next(der.tag.integer)));
       numbers.end();
+      // OpenSSL would take it for a positive one, and export another key than the one that was fingerprinted.
+      if ((modulus[0] ?? 0) & 0x80) throw new SuiteError("syntax", "negative RSA modulus", { fault: "peer" });
       return { keyType: "rsa", keyBits, rsaBits: bitLength(modulus), rsaExponent };
     }
     case keyAlgorithm.ecPublicKey: {

@@ -62,6 +62,7 @@ export interface Certificate {
   readonly distributionPoints?: readonly DistributionPoint[];
   readonly crlUrls: readonly string[];
   readonly ocspUrls: readonly string[];
+  readonly ocspNoCheck?: boolean;
   /** Critical extensions that this program cannot process. */
   readonly criticalUnknown: readonly Oid[];
 }

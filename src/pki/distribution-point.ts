@@ -19,6 +19,12 @@ export const crlReasons = {
 
 export type CrlReason = (typeof crlReasons)[keyof typeof crlReasons];
 
+/** CRLReason, an ENUMERATED. */
+export function encodeReason(reason: CrlReason): Buffer {
+  const code = Object.entries(crlReasons).find(([, name]) => name === reason)?.[0] ?? "0";
+  return der.encode(der.tag.enumerated, Buffer.of(Number(code)));
+}
+
 /** ReasonFlags as a mask, bit n of the BIT STRING as 1 << n; bit 0 means nothing. */
 export const allReasons = 0x1fe;
 

@@ -70,6 +70,8 @@ export interface Extensions {
   /** The http and other URLs of the distribution points' full names. */
   crlUrls: readonly string[];
   ocspUrls: readonly string[];
+  /** Of an OCSP responder: nobody need ask whether it is revoked itself (RFC 6960 §4.2.2.2.1). */
+  ocspNoCheck?: boolean;
   /** Critical extensions that this program cannot process: the path is refused. */
   criticalUnknown: readonly Oid[];
 }
@@ -82,19 +84,35 @@ const maxPolicies = 64;
 /** Reads `Extensions ::= SEQUENCE OF Extension`. A duplicate, or a known one that is malformed, is an error. */
 export function readExtensions(element: DerElement): Extensions {
   const extensions: Extensions = { subjectAltNames: [], crlUrls: [], ocspUrls: [], criticalUnknown: [] };
-  const seen = new Set<Oid>();
   const criticalUnknown: Oid[] = [];
-  const cursor = new der.DerCursor(element.content);
-  do {
-    const { type, critical, value } = readExtension(cursor.next(der.tag.sequence));
-    if (seen.has(type)) throw malformed("duplicate extension");
-    if (seen.add(type).size > maxExtensions) throw malformed("too many extensions");
+  for (const { type, critical, value } of readExtensionList(element)) {
     const read = readers.get(type);
     if (read !== undefined) read(der.readDer(value), extensions);
     else if (critical) criticalUnknown.push(type);
-  } while (!cursor.done);
+  }
   extensions.criticalUnknown = criticalUnknown;
   return extensions;
+}
+
+export interface Extension {
+  readonly type: Oid;
+  readonly critical: boolean;
+  /** Content of extnValue. */
+  readonly value: Uint8Array;
+}
+
+/** Reads `SEQUENCE SIZE (1..64) OF Extension`, of whatever carries them; none of them twice. Throws SuiteError "syntax". */
+export function readExtensionList(element: DerElement): Extension[] {
+  const found: Extension[] = [];
+  const seen = new Set<Oid>();
+  const cursor = new der.DerCursor(expect(element, der.tag.sequence).content);
+  do {
+    const extension = readExtension(cursor.next(der.tag.sequence));
+    if (seen.has(extension.type)) throw malformed("duplicate extension");
+    if (seen.add(extension.type).size > maxExtensions) throw malformed("too many extensions");
+    found.push(extension);
+  } while (!cursor.done);
+  return found;
 }
 
 /** One Extension to write. */
@@ -112,7 +130,7 @@ export function encodeKeyUsage(usages: readonly KeyUsage[]): Buffer {
   return der.bitString(octets, 7 - (last & 7));
 }
 
-function readExtension(element: DerElement): { type: Oid; critical: boolean; value: Uint8Array } {
+function readExtension(element: DerElement): Extension {
   const cursor = new der.DerCursor(element.content);
   const type = der.readOid(cursor.next(der.tag.oid));
   const flag = cursor.optional(der.tag.boolean);
@@ -135,6 +153,7 @@ const readers: ReadonlyMap<Oid, (value: DerElement, into: Extensions) => void> =
   [extensionType.inhibitAnyPolicy, readInhibitAnyPolicy],
   [extensionType.crlDistributionPoints, readCrlDistributionPoints],
   [extensionType.authorityInfoAccess, readAuthorityInfoAccess],
+  [extensionType.ocspNoCheck, (_, into) => void (into.ocspNoCheck = true)],
 ]);
 
 function readKeyUsage(value: DerElement, into: Extensions): void {

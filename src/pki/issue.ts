@@ -33,6 +33,8 @@ export interface CertificateTemplate {
   authorityKeyId?: Uint8Array;
   crlUrl?: string;
   ocspUrl?: string;
+  /** For an OCSP responder: nobody need ask whether it is revoked itself, since it lives shortly. */
+  ocspNoCheck?: boolean;
 }
 
 /** Signs a certificate, version 3. Leaves have no basicConstraints: absent means that they are no CA. */
@@ -96,5 +98,6 @@ function extensions(template: CertificateTemplate): Buffer[] {
     const access = der.sequence(der.oid(accessMethod.ocsp), der.implicitPrimitive(6, Buffer.from(ocspUrl, "latin1")));
     made.push(encodeExtension(extensionType.authorityInfoAccess, false, der.sequence(access)));
   }
+  if (template.ocspNoCheck) made.push(encodeExtension(extensionType.ocspNoCheck, false, der.nullValue()));
   return made;
 }

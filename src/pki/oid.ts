@@ -36,6 +36,7 @@ export const extensionType = {
   freshestCrl: "2.5.29.46",
   inhibitAnyPolicy: "2.5.29.54",
   authorityInfoAccess: "1.3.6.1.5.5.7.1.1",
+  ocspNoCheck: "1.3.6.1.5.5.7.48.1.5",
 } as const;
 
 /** Extensions of revocation lists (RFC 5280 §5.2). */
@@ -68,6 +69,18 @@ export const extendedKeyUsage = {
 export const accessMethod = {
   ocsp: "1.3.6.1.5.5.7.48.1",
   caIssuers: "1.3.6.1.5.5.7.48.2",
+} as const;
+
+/** OCSP (RFC 6960 §4.2.1, §4.4.1). */
+export const ocspType = {
+  basicResponse: "1.3.6.1.5.5.7.48.1.1",
+  nonce: "1.3.6.1.5.5.7.48.1.2",
+} as const;
+
+/** Content types (RFC 5652), as far as certs-only messages have them. */
+export const contentType = {
+  data: "1.2.840.113549.1.7.1",
+  signedData: "1.2.840.113549.1.7.2",
 } as const;
 
 /** otherName type of an internationalised mailbox (RFC 9598). */

@@ -80,7 +80,7 @@ export function validatePath(question: PathQuestion): PathResult {
   try {
     return new PathSearch(question).run();
   } catch {
-    return { ok: false, reason: "malformed", at: 0 }; // a key that cannot be loaded
+    return { ok: false, reason: "malformed", at: 0 };
   }
 }
 
@@ -127,8 +127,12 @@ class PathSearch {
     const failure = this.judgeAny(leaf);
     if (failure !== undefined) return { ok: false, reason: failure, at: 0 };
     const anchor = anchors.find(({ certificate }) => Buffer.compare(certificate.der, leaf.der) === 0);
-    if (anchor !== undefined) return { ok: true, path: [leaf], anchor, window: leaf.validity, policies: [] };
-    return this.extend([leaf], leaf) ?? this.failure;
+    const result: PathResult =
+      anchor !== undefined
+        ? { ok: true, path: [leaf], anchor, window: leaf.validity, policies: [] }
+        : (this.extend([leaf], leaf) ?? this.failure);
+    // A CA may have signed a key that is none, as a point off its curve: whoever asks for it next would be thrown at.
+    return result.ok && !keyLoads(leaf) ? { ok: false, reason: "malformed", at: 0 } : result;
   }
 
   /** Depth first: tries every issuer of `last`, the end of `path`. Undefined: none leads to a good path. */
@@ -259,6 +263,14 @@ function keyIdentifiers(subject: Certificate, issuer: Certificate): "agree" | "d
 function isAuthority(certificate: Certificate, anchors: readonly TrustAnchor[]): boolean {
   if (certificate.basicConstraints !== undefined) return certificate.basicConstraints.ca;
   return anchors.some((anchor) => anchor.certificate === certificate);
+}
+
+function keyLoads(certificate: Certificate): boolean {
+  try {
+    return certificate.publicKey.type === "public";
+  } catch {
+    return false;
+  }
 }
 
 function isSelfIssued(certificate: Certificate): boolean {
