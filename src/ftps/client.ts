@@ -27,7 +27,7 @@ export class FtpClient {
     this.#client.prepareTransfer = async (context) => {
       const response = await context.request("EPSV");
       const data = await peerTls.dialData(connection, parseDataToken(response.message), this.#signal);
-      context.dataSocket = handed(data);
+      context.dataSocket = handed(data, REPLY_MS);
       return response;
     };
   }
@@ -98,19 +98,26 @@ function failure(error: unknown, signal: AbortSignal): SuiteError {
  * basic-ftp takes every listener off a socket that it lets go of, also those by which the gate knows what is open: it gets
  * a face of the stream, not the stream.
  */
-function handed(connection: PeerConnection): FTPContext["socket"] {
-  return new Handed(connection) as unknown as FTPContext["socket"];
+function handed(connection: PeerConnection, failAfterMs = 0): FTPContext["socket"] {
+  return new Handed(connection, failAfterMs) as unknown as FTPContext["socket"];
 }
+
+/** A peer that refuses in the middle cuts the data and says why on the control connection: so long that reply is waited for. */
+const REPLY_MS = 2_000;
 
 class Handed extends Duplex {
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly #stream: Duplex;
+  readonly #failAfterMs: number;
+  #failing: NodeJS.Timeout | undefined;
   bytesRead = 0;
   bytesWritten = 0;
 
-  constructor({ stream, address }: PeerConnection) {
+  /** @param failAfterMs how long an end that nobody expected is kept back */
+  constructor({ stream, address }: PeerConnection, failAfterMs: number) {
     super({ allowHalfOpen: true });
+    this.#failAfterMs = failAfterMs;
     this.remoteAddress = address.host;
     this.remotePort = address.port;
     this.#stream = stream;
@@ -119,8 +126,8 @@ class Handed extends Duplex {
       if (!this.push(chunk)) stream.pause();
     });
     stream.once("end", () => this.push(null));
-    stream.once("error", (error) => this.destroy(error));
-    stream.once("close", () => this.destroy());
+    stream.once("error", (error) => this.#fail(error));
+    stream.once("close", () => this.#fail());
   }
 
   setTimeout(): this {
@@ -138,7 +145,8 @@ class Handed extends Duplex {
   override _write(chunk: Buffer, encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     this.#stream.write(chunk, encoding, (error) => {
       this.bytesWritten += chunk.length;
-      done(error);
+      if (error) this.#fail(error);
+      else done();
     });
   }
 
@@ -146,7 +154,14 @@ class Handed extends Duplex {
     this.#stream.end(() => done());
   }
 
+  /** The first cause counts. */
+  #fail(error?: Error): void {
+    if (this.#failAfterMs === 0 || this.writableFinished) this.destroy(error);
+    else this.#failing ??= setTimeout(() => this.destroy(error), this.#failAfterMs);
+  }
+
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    clearTimeout(this.#failing);
     this.#stream.destroy();
     done(error);
   }

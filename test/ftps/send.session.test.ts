@@ -69,7 +69,15 @@ function serve(connection: PeerConnection): void {
         say(`229 Entering Extended Passive Mode, data ${token} (|||1|)`);
       } else if (command.startsWith("STOR")) {
         const answer = script(command, control);
-        if (answer?.startsWith("2") !== true && !answer?.startsWith("553")) say(answer);
+        if (answer?.startsWith("reset ")) {
+          say("150 go");
+          data
+            ?.then((one) => {
+              one.stream.once("data", () => one.stream.destroy());
+              one.stream.once("close", () => setImmediate(() => say(answer.slice("reset ".length))));
+            })
+            .catch(() => undefined);
+        } else if (answer?.startsWith("2") !== true && !answer?.startsWith("553")) say(answer);
         else {
           say("150 go");
           data
@@ -170,6 +178,31 @@ test.each([
 ])("%s answered with %j is %s", async (verb, answer, code, temporary) => {
   script = (command, control) => (command.startsWith(verb) ? answer : friendly(command, control));
   expect(await failureOf(deliver())).toMatchObject({ code, temporary });
+});
+
+test.each([
+  ["452 full", "busy"],
+  ["550 no", "forbidden"],
+])("a peer that cuts the data short and then says %j is believed what it says", async (answer, code) => {
+  script = (command, control) => (command.startsWith("STOR") ? `reset ${answer}` : friendly(command, control));
+  const item = { ...outgoing().item, size: 50_000_000 };
+  item.open = () =>
+    Readable.from(
+      Array.from({ length: 50 }, () => Buffer.alloc(1_000_000)),
+      { objectMode: false },
+    );
+  expect(await failureOf(deliver(item))).toMatchObject({ code });
+});
+
+test("a peer that cuts the data short and says nothing is unreachable", async () => {
+  script = (command, control) => (command.startsWith("STOR") ? "reset 150 again" : friendly(command, control));
+  const item = { ...outgoing().item, size: 50_000_000 };
+  item.open = () =>
+    Readable.from(
+      Array.from({ length: 50 }, () => Buffer.alloc(1_000_000)),
+      { objectMode: false },
+    );
+  expect(await failureOf(deliver(item))).toMatchObject({ code: "unreachable", temporary: true });
 });
 
 test("whoever does not let us in is told as such, not as a connection that ended", async () => {
