@@ -86,7 +86,7 @@ export const configSchema = z
       rules: [],
       otherwise: "contacts",
       revocation: { privateTargets: false },
-      requests: { port: true },
+      requests: { box: true, port: true },
     }),
     metrics: z
       .strictObject({ host: host.default("127.0.0.1"), port: port.default(9464) })

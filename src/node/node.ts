@@ -30,6 +30,7 @@ import { SmtpEndpoint } from "../smtp/endpoint.ts";
 import { ownAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
+import { Box } from "./box.ts";
 import type { Config, PeerConfig } from "./config.ts";
 import { type Core, openCore } from "./core.ts";
 import { deviceLabel, ownRecord } from "./enrol.ts";
@@ -60,6 +61,7 @@ export class PeerNode {
   readonly peerTls: PeerTls;
   readonly directory: DirectoryClient;
   readonly requests: Requests;
+  readonly box: Box;
   readonly sip: SipEndpoint;
   readonly smtp: SmtpEndpoint;
   readonly ftps: FtpsEndpoint;
@@ -177,6 +179,8 @@ export class PeerNode {
       }),
     });
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
+    const wanted = () => this.#trustConfig.requests.box;
+    this.box = new Box({ node: this, http: this.#http, wanted, log: o.log, clock: o.clock });
     this.announcer = new Announcer({
       identity: this.identity,
       directory: this.directory,
@@ -362,6 +366,7 @@ export class PeerNode {
     this.outbox.start();
     void this.announcer.run(this.#stopping.signal);
     void this.renewal.run(this.#stopping.signal);
+    void this.box.run(this.#stopping.signal);
   }
 
   #learnDomains(known: readonly { domain: string; anchors: readonly Certificate[] }[]): void {
@@ -372,6 +377,7 @@ export class PeerNode {
         .flatMap(({ domain, anchors }) => anchors.map((anchor) => ({ domain, der: anchor.der }))),
     );
     this.applyTrust();
+    this.box.lookSoon(); // with these anchors
   }
 
   #directoryIs(state: "available" | "unavailable", error?: unknown): void {

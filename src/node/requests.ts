@@ -1,10 +1,13 @@
 import type { StoredEvent } from "../delivery/events.ts";
+import type { TrustEntry } from "../peertls-core/policy-schema.ts";
 import type { RequestSink, Stranger } from "../peertls-core/request-intake.ts";
+import type { Verdict } from "../peertls-core/verdict.ts";
 import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
+import type { PathResult } from "../pki/path.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { makeRequest } from "../sixid/request.ts";
-import { verifyRequest } from "../sixid/verify.ts";
+import { type VerifiedRequest, verifyRequest } from "../sixid/verify.ts";
 import type { PeerNode } from "./node.ts";
 import type { PeerRequest } from "./state.ts";
 
@@ -12,6 +15,8 @@ export type Decision = "accept" | "accept-organisation" | "reject" | "block";
 
 const MAX_PENDING = 100;
 const AGAIN_MS = 86_400_000;
+/** When no way led to the peer. */
+const SOONER_MS = 300_000;
 
 /** Requests to be admitted: of strangers to the owner, and of the owner to those who refused him. */
 export class Requests {
@@ -27,11 +32,8 @@ export class Requests {
 
   /** Keeps a stranger's request. Its signer has to be whoever is at the other end of the connection. */
   readonly take: RequestSink = async (request: string, from: Stranger) => {
-    const { state, trust, identity } = this.#node;
-    const domain = identityDomain(from.identity);
-    const anchors = trust.policy.anchors.filter((anchor) =>
-      anchor.domains.some((one) => one === "any" || one === domain),
-    );
+    const { identity } = this.#node;
+    const anchors = this.#node.anchorsFor(identityDomain(from.identity));
     const verified = await verifyRequest(request, identity, { anchors, now: this.#clock() });
     if (verified.certificate.fingerprint !== from.certificate.fingerprint) {
       throw new SuiteError("record-rejected", "the request was signed by somebody else", {
@@ -39,32 +41,49 @@ export class Requests {
         details: { step: "signer" },
       });
     }
+    return this.#keep(verified);
+  };
+
+  /** Keeps a request that lay in the box. Whom the gate would refuse for another reason than being a stranger is not heard. */
+  async takeBoxed(request: VerifiedRequest): Promise<"kept" | "later" | "refused"> {
+    const verdict = this.#judge(request);
+    const { from } = request;
+    if (verdict.admit && verdict.by.rule !== "request") {
+      this.#knockSoon(from); // admitted since: what waits there may come
+      return "kept";
+    }
+    if (!verdict.admit && verdict.reason !== "not-admitted" && verdict.reason !== "revocation-unknown") {
+      this.#log.info({ from, reason: verdict.reason }, "a request in the box is not heard");
+      return "refused";
+    }
+    return this.#keep(request);
+  }
+
+  async #keep(request: VerifiedRequest): Promise<"kept" | "later"> {
+    const { state } = this.#node;
+    const { from, certificate } = request;
     const known = state.requests();
-    const mine = known.find((one) => one.from === verified.from);
+    const mine = known.find((one) => one.from === from);
     if (mine !== undefined && mine.state !== "pending") return "kept"; // a decision is not told to the asker
     if (mine === undefined && known.filter((one) => one.state === "pending").length >= MAX_PENDING) return "later";
-    const { organisation } = from.certificate;
+    const { organisation } = certificate;
+    const path = this.#pathOf(request);
     const kept: PeerRequest = {
-      from: verified.from,
-      name: verified.body.name,
-      text: verified.body.text,
+      from,
+      name: request.body.name,
+      text: request.body.text,
       receivedAt: this.#clock(),
       state: "pending",
-      fingerprint: from.certificate.fingerprint,
-      issuer: anchors[0]?.name ?? "",
+      fingerprint: certificate.fingerprint,
+      issuer: path.ok ? path.anchor.name : "",
       ...(organisation === undefined ? {} : { organisation }),
     };
     if (state.addRequest(kept)) {
-      await this.#node.store.appendEvent({
-        type: "request.received",
-        from: kept.from,
-        name: kept.name,
-        text: kept.text,
-      });
-      this.#log.info({ from: kept.from }, "a stranger asks to be admitted");
+      await this.#node.store.appendEvent({ type: "request.received", from, name: kept.name, text: kept.text });
+      this.#log.info({ from }, "a stranger asks to be admitted");
     }
     return "kept";
-  };
+  }
 
   /** The owner's word. Accepting also knocks at the asker's node, so that what waits there comes at once. @throws SuiteError not-found */
   async decide(from: Identity, decision: Decision): Promise<void> {
@@ -73,23 +92,38 @@ export class Requests {
     if (request === undefined)
       throw new SuiteError("not-found", "nobody of that name has asked", { fault: "local", details: { from } });
     const now = this.#clock();
-    if (decision === "accept-organisation") {
-      if (request.organisation === undefined)
-        throw new SuiteError("not-found", "the certificate names no organisation", {
-          fault: "local",
-          details: { from },
-        });
-      state.addTrustEntry("rules", { issuer: request.issuer }, now);
-    }
+    const accepted = decision === "accept" || decision === "accept-organisation";
+    const rule = decision === "accept-organisation" ? this.#organisationOf(request) : undefined;
+    if (rule !== undefined) state.addTrustEntry("rules", rule, now);
     if (decision === "block") state.addTrustEntry("block", { identity: from }, now);
     state.decideRequest(from, decision === "reject" ? "rejected" : decision === "block" ? "blocked" : "accepted");
-    if (decision === "accept" || decision === "accept-organisation") await this.#node.addContact(from, request.name);
+    if (accepted) await this.#node.addContact(from, request.name);
     this.#node.applyTrust();
     await this.#node.store.appendEvent({ type: "request.decided", from, decision });
-    if (decision === "accept" || decision === "accept-organisation") {
-      this.#knock(from).catch((error: unknown) =>
-        this.#log.info({ from, error: asSuiteError(error) }, "the asker could not be told"),
-      );
+    if (accepted) this.#knockSoon(from);
+    if (rule !== undefined) await this.#admitted(rule);
+  }
+
+  /** The rule that lets a whole organisation in: as the certificate names it if its anchor may vouch for that, else all whom the domain's own CA certifies. */
+  #organisationOf({ from, issuer, organisation }: PeerRequest): TrustEntry {
+    const anchor = this.#node.trust.policy.anchors.find(({ name }) => name === issuer);
+    if (organisation !== undefined && anchor?.organisations.includes(organisation)) return { organisation };
+    if (anchor?.domains.length === 1 && anchor.domains[0] === identityDomain(from)) return { issuer };
+    throw new SuiteError("not-found", "the issuer of the certificate vouches for no organisation", {
+      fault: "local",
+      details: { from },
+    });
+  }
+
+  /** Others of the organisation who have asked need no answer of their own any more. */
+  async #admitted(rule: TrustEntry): Promise<void> {
+    const { state, store } = this.#node;
+    for (const { from, issuer, organisation, state: now } of state.requests()) {
+      const covered = rule.issuer === undefined ? rule.organisation === organisation : rule.issuer === issuer;
+      if (now !== "pending" || !covered) continue;
+      state.decideRequest(from, "accepted");
+      await store.appendEvent({ type: "request.decided", from, decision: "accept-organisation" });
+      this.#knockSoon(from);
     }
   }
 
@@ -103,31 +137,73 @@ export class Requests {
     const now = this.#clock();
     if (last !== undefined && now.getTime() - last.getTime() < AGAIN_MS) return;
     state.noteRequestSent(to, now);
-    this.#ask(to).catch((error: unknown) =>
-      this.#log.warn({ to, error: asSuiteError(error) }, "the request to be admitted could not be handed in"),
-    );
+    this.#ask(to).catch((error: unknown) => {
+      state.noteRequestSent(to, new Date(now.getTime() - AGAIN_MS + SOONER_MS));
+      this.#log.warn({ to, error: asSuiteError(error) }, "the request to be admitted could not be handed in");
+    });
   }
 
+  /**
+   * Both ways: the port tells his node at once if it takes requests, the box serves when it does not. What the box
+   * answers says nothing about him, so it cannot tell whether the port is needed.
+   */
   async #ask(to: Identity): Promise<void> {
-    const { directory, peerTls, keys, config, identity, store } = this.#node;
+    const { keys, config, identity, store, box } = this.#node;
     const signal = AbortSignal.timeout(30_000);
+    const now = this.#clock();
+    const request = await makeRequest({ from: identity, name: config.name, to, text: "", signer: keys.auth, now });
+    const [boxed, told] = await Promise.allSettled([
+      box.handIn(to, request, signal),
+      this.#askAtPort(to, request, signal),
+    ]);
+    for (const [way, done] of [["box", boxed] as const, ["port", told] as const])
+      if (done.status === "rejected") this.#log.info({ to, way, error: asSuiteError(done.reason) }, "not asked there");
+    if (boxed.status === "rejected" && told.status === "rejected") throw told.reason;
+    const port = told.status === "fulfilled" ? told.value : "later";
+    const answer = port === "later" && boxed.status === "fulfilled" ? "pending" : port;
+    this.#log.info({ to, answer }, "asked to be admitted");
+    await store.appendEvent({ type: "request.sent", to, answer });
+  }
+
+  async #askAtPort(to: Identity, request: string, signal: AbortSignal): Promise<"kept" | "later"> {
+    const { directory, peerTls } = this.#node;
     const record = await directory.lookup(to, {}, signal);
-    const request = await makeRequest({
-      from: identity,
-      name: config.name,
-      to,
-      text: "",
-      signer: keys.auth,
-      now: this.#clock(),
-    });
+    let full = false;
+    let failure: unknown = new SuiteError("unreachable", "no device of the peer is known", { fault: "peer" });
     for (const device of record.devices) {
       const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
       const expected = { identity: to, fingerprints: [device.fingerprint], intermediates: record.chain };
-      const answer = await peerTls.sendRequest(expected, routes, request, signal);
-      this.#log.info({ to, answer }, "asked to be admitted");
-      await store.appendEvent({ type: "request.sent", to, answer });
-      if (answer === "kept") return;
+      try {
+        if ((await peerTls.sendRequest(expected, routes, request, signal)) === "kept") return "kept";
+        full = true;
+      } catch (error) {
+        failure = error;
+      }
     }
+    if (full) return "later";
+    throw failure;
+  }
+
+  /** What the gate would say of the asker. */
+  #judge(request: VerifiedRequest): Verdict {
+    const { trust, revocations } = this.#node;
+    const path = this.#pathOf(request);
+    const time = this.#clock();
+    return trust.policy.judge({
+      ...{ direction: "in", protocol: "request", certificate: request.certificate, path, time, resumed: false },
+      revocation: path.ok ? revocations.stateOf(path.path, path.anchor, time) : { status: "unchecked" },
+      address: { host: "::", port: 0 },
+    });
+  }
+
+  #pathOf({ certificate, chain }: VerifiedRequest): PathResult {
+    return this.#node.trust.paths.find(certificate.certificate, chain, this.#clock());
+  }
+
+  #knockSoon(from: Identity): void {
+    this.#knock(from).catch((error: unknown) =>
+      this.#log.info({ from, error: asSuiteError(error) }, "the asker could not be told"),
+    );
   }
 
   /** A connection to the asker's node wakes what waits for us there. */

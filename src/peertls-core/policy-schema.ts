@@ -70,7 +70,12 @@ export const trustSchema = z.strictObject({
         .describe("whether revocation lists may be fetched from private networks and this machine"),
     })
     .default({ privateTargets: false }),
-  requests: z.strictObject({ port: z.boolean().default(true) }).default({ port: true }),
+  requests: z
+    .strictObject({
+      box: z.boolean().default(true).describe("whether strangers who ask in the own directory are heard"),
+      port: z.boolean().default(true).describe("whether strangers may ask on the peer port"),
+    })
+    .default({ box: true, port: true }),
 });
 
 export type TrustConfig = z.infer<typeof trustSchema>;
