@@ -128,6 +128,13 @@ async function run(home: Home, config: Config, readyFd: number | undefined): Pro
   );
   process.stdout.write(`SixTalk is running. Ports:\n${lines.join("")}Log: ${home.log}/sixtalk.log\n`);
   process.stdout.write(`\nNext, in another terminal:\n${nextCommands(home, config)}`);
+  const ends = node?.keys.auth.certificate.validity.notAfter;
+  if (ends !== undefined && ends < clock()) {
+    process.stderr.write(
+      `sixtalk: your certificate ended on ${ends.toISOString()}: nobody lets you in, and it can no longer be renewed.\n` +
+        `Ask your domain's owner for a new invitation, stop this node, then: ${commandLine(home)} init '<invitation>'\n`,
+    );
+  }
   if (readyFd !== undefined) writeSync(readyFd, `${JSON.stringify({ ports, pid: process.pid })}\n`);
   await ended;
   for (const stop of stops.reverse()) await stop();
