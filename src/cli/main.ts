@@ -29,6 +29,9 @@ for (const command of [
 ])
   program.addCommand(command);
 
+// Whoever reads our output may have had enough, as `head` has.
+process.stdout.on("error", () => process.exit(0));
+
 try {
   await program.parseAsync(process.argv);
 } catch (thrown) {

@@ -1,6 +1,9 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { Command } from "commander";
 import { expect, test } from "vitest";
 import { list, print } from "../../src/cli/asking.ts";
+import { LAUNCHER } from "../../src/cli/self.ts";
 import { visible, visibleJson, visibleLine } from "../../src/cli/terminal.ts";
 
 test.each([
@@ -41,4 +44,15 @@ test.each(["--json", "--plain"])("what a command prints (%s) cannot steer the te
     process.stdout.write = write;
   }
   expect(written.join("")).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f]|\nforged/);
+});
+
+test("a reader that has had enough is no failure", async () => {
+  const child = spawn(process.execPath, [LAUNCHER, "config", "schema"], { stdio: ["ignore", "pipe", "pipe"] });
+  child.stdout.destroy();
+  let err = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    err += chunk.toString();
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  expect({ code, err }).toEqual({ code: 0, err: "" });
 });
