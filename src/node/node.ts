@@ -378,6 +378,7 @@ export class PeerNode {
     );
     this.applyTrust();
     this.box.lookSoon(); // with these anchors
+    this.requests.tryHeld().catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "not tried"));
   }
 
   #directoryIs(state: "available" | "unavailable", error?: unknown): void {

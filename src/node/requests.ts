@@ -15,14 +15,13 @@ export type Decision = "accept" | "accept-organisation" | "reject" | "block";
 
 const MAX_PENDING = 100;
 const AGAIN_MS = 86_400_000;
-/** When no way led to the peer. */
-const SOONER_MS = 300_000;
 
 /** Requests to be admitted: of strangers to the owner, and of the owner to those who refused him. */
 export class Requests {
   readonly #node: PeerNode;
   readonly #log: Log;
   readonly #clock: () => Date;
+  readonly #asking = new Set<Identity>();
 
   constructor(o: { node: PeerNode; log: Log; clock: () => Date }) {
     this.#node = o.node;
@@ -134,13 +133,25 @@ export class Requests {
     const to = parseIdentity(event.body.to);
     const { state } = this.#node;
     const last = state.requestSentAt(to);
-    const now = this.#clock();
-    if (last !== undefined && now.getTime() - last.getTime() < AGAIN_MS) return;
-    state.noteRequestSent(to, now);
-    this.#ask(to).catch((error: unknown) => {
-      state.noteRequestSent(to, new Date(now.getTime() - AGAIN_MS + SOONER_MS));
-      this.#log.warn({ to, error: asSuiteError(error) }, "the request to be admitted could not be handed in");
-    });
+    if (last !== undefined && this.#clock().getTime() - last.getTime() < AGAIN_MS) return;
+    if (this.#asking.has(to)) return;
+    this.#asking.add(to);
+    this.#ask(to)
+      .catch((error: unknown) =>
+        this.#log.warn({ to, error: asSuiteError(error) }, "the request to be admitted could not be handed in"),
+      )
+      .finally(() => this.#asking.delete(to));
+  }
+
+  /**
+   * Tries again what is held for people who did not admit us: they may have done so, and knocked, while this node was
+   * down. Whoever still refuses is asked again if that was not today.
+   */
+  async tryHeld(): Promise<void> {
+    const { outbox } = this.#node;
+    const open = await outbox.receipts({ open: true });
+    const refused = open.filter(({ status }) => status.state === "held" && status.reason === "not-admitted");
+    for (const to of new Set(refused.map((receipt) => receipt.to))) outbox.wake(to);
   }
 
   /**
@@ -148,7 +159,7 @@ export class Requests {
    * answers says nothing about him, so it cannot tell whether the port is needed.
    */
   async #ask(to: Identity): Promise<void> {
-    const { keys, config, identity, store, box } = this.#node;
+    const { keys, config, identity, state, store, box } = this.#node;
     const signal = AbortSignal.timeout(30_000);
     const now = this.#clock();
     const request = await makeRequest({ from: identity, name: config.name, to, text: "", signer: keys.auth, now });
@@ -161,6 +172,7 @@ export class Requests {
     if (boxed.status === "rejected" && told.status === "rejected") throw told.reason;
     const port = told.status === "fulfilled" ? told.value : "later";
     const answer = port === "later" && boxed.status === "fulfilled" ? "pending" : port;
+    state.noteRequestSent(to, now);
     this.#log.info({ to, answer }, "asked to be admitted");
     await store.appendEvent({ type: "request.sent", to, answer });
   }

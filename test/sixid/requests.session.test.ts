@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parseCertificate } from "../../src/pki/certificate.ts";
+import { encodeRfc822Name } from "../../src/pki/general-name.ts";
 import type { Identity } from "../../src/pki/identity.ts";
+import { issueCertificate } from "../../src/pki/issue.ts";
 import type { BoxReply } from "../../src/sixid/records.ts";
 import { httpTo, payloadOf, startDirectory, type TestDirectory } from "../support/directory.ts";
-import { makeTestDomain, type TestCredentials, type TestPerson } from "../support/pki.ts";
+import { authTemplate, makeEcKey, makeTestDomain, type TestCredentials, type TestPerson } from "../support/pki.ts";
 import { altered, expiredRequest, requestFrom, tampered } from "../support/request.ts";
 
 const alpha = makeTestDomain({ domain: "alpha.test" });
@@ -41,6 +44,15 @@ async function owner(): Promise<TestPerson> {
 
 const requestOf = (from: TestPerson, to: Identity, text?: string, by?: TestCredentials) =>
   requestFrom(from, to, { now: clock(), ...(text === undefined ? {} : { text }), ...(by === undefined ? {} : { by }) });
+
+/** A certificate for two people, by a CA whose names nothing constrains. */
+function twoNames(...identities: [Identity, Identity]): TestCredentials {
+  const privateKey = makeEcKey();
+  const template = authTemplate(identities[0], alpha.now, alpha.root, privateKey);
+  const subjectAltNames = identities.map((identity) => encodeRfc822Name(identity));
+  const certificate = parseCertificate(issueCertificate({ ...template, subjectAltNames }, alpha.root.privateKey));
+  return { privateKey, certificate, chain: [] };
+}
 
 async function ask(
   as: TestCredentials | undefined,
@@ -126,6 +138,15 @@ describe("handing in", () => {
       422,
       "record-rejected",
       async (a, b) => [a.auth, await altered(a, b.identity, { from: "boss@alpha.test" })],
+    ],
+    [
+      "in the name of another domain's person, whom the asker's own CA has certified",
+      422,
+      "record-rejected",
+      async (a, b) => {
+        const both = twoNames(a.identity, "boss@gamma.test" as Identity);
+        return [both, await requestFrom({ ...a, identity: "boss@gamma.test" as Identity }, b.identity, { by: both })];
+      },
     ],
     [
       "for a person of another domain",

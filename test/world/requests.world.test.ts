@@ -149,6 +149,17 @@ test("whom the owner has blocked is answered as anybody, and not heard", async (
   expect(hugo.state.requests()).toEqual([]);
 }, 30_000);
 
+test("accepted while the asker's node was down: what she wrote comes when it is up again", async () => {
+  const kims = await person(alpha, "kim");
+  const { node: leo } = await person(beta, "leo");
+  const item = await refused(kims.node, leo, "from Kim");
+  await event(leo, "request.received");
+  await kims.stop(kims.node);
+  await leo.requests.decide(kims.node.identity, "accept");
+  const kim = await kims.start({ box: true, port: true });
+  expect(await event(kim, "receipt.changed", (body) => body.item === item && body.state === "delivered")).toBeDefined();
+}, 30_000);
+
 test("the other domain's directory is away: the request goes by the port alone", async () => {
   const { node: ivan } = await person(alpha, "ivan");
   const { node: judy } = await person(beta, "judy");
