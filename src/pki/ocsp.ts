@@ -14,7 +14,7 @@ import { type Name, readName, sameName } from "./name.ts";
 import { type CertId, isCertId, readCertId, readOcspExtensions } from "./ocsp-request.ts";
 import { extendedKeyUsage, type Oid, ocspType } from "./oid.ts";
 import { type RevocationCheck, type TrustAnchor, validatePath } from "./path.ts";
-import type { RevocationStatus } from "./revocation.ts";
+import { clockSkewMs, type RevocationStatus } from "./revocation.ts";
 import { SuiteError } from "./suite-error.ts";
 
 /** OCSPResponseStatus (RFC 6960 §4.2.1) by code. */
@@ -82,8 +82,6 @@ export interface OcspQuestion {
 const maxBytes = 256 * 1024;
 const maxAnswers = 64;
 const maxCertificates = 8;
-/** The responder's clock may be ahead of ours. */
-const skewMs = 300_000;
 
 /** Reads a response, basic or an error. Total: throws nothing but SuiteError "certificate-malformed". */
 export function parseOcspResponse(bytes: Uint8Array): OcspResponse {
@@ -118,8 +116,8 @@ export function ocspStatus({ basic }: OcspResponse, question: OcspQuestion): Rev
 
 function current({ thisUpdate, nextUpdate }: OcspAnswer, { time, graceMs }: OcspQuestion): boolean {
   // Without a nextUpdate there is always something newer (RFC 6960 §4.2.2.1): good for now only.
-  const end = nextUpdate?.getTime() ?? thisUpdate.getTime() + skewMs;
-  return thisUpdate.getTime() <= time.getTime() + skewMs && time.getTime() <= end + graceMs;
+  const end = nextUpdate?.getTime() ?? thisUpdate.getTime() + clockSkewMs;
+  return thisUpdate.getTime() <= time.getTime() + clockSkewMs && time.getTime() <= end + graceMs;
 }
 
 function signedFor(basic: BasicOcspResponse, question: OcspQuestion): boolean {

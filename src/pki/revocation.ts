@@ -29,6 +29,8 @@ export interface RevocationLists {
 type Asking = ReadonlySet<Certificate>;
 
 const maxSigners = 4;
+/** Who signs lists and answers may have a clock that is ahead of ours. */
+export const clockSkewMs = 300_000;
 
 /**
  * Whether a certificate is revoked (RFC 5280 §6.3.3): over its distribution points, then over its issuer's own lists, until
@@ -112,7 +114,7 @@ function byNumber(a: RevocationList, b: RevocationList): number {
 
 function current(list: RevocationList, { time, graceMs }: RevocationLists): boolean {
   return (
-    list.thisUpdate.getTime() <= time.getTime() &&
+    list.thisUpdate.getTime() <= time.getTime() + clockSkewMs &&
     list.nextUpdate !== undefined &&
     time.getTime() <= list.nextUpdate.getTime() + graceMs
   );

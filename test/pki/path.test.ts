@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import type { KeyObject } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type AlgorithmPolicy, standardAlgorithms } from "../../src/pki/algorithm.ts";
@@ -6,11 +6,11 @@ import { type Certificate, parseCertificate } from "../../src/pki/certificate.ts
 import * as der from "../../src/pki/der.ts";
 import { encodeDnsName } from "../../src/pki/general-name.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
-import { type CertificateTemplate, type Issuer, issueCertificate, keyIdentifier } from "../../src/pki/issue.ts";
+import { type CertificateTemplate, type Issuer, issueCertificate } from "../../src/pki/issue.ts";
 import { encodeName } from "../../src/pki/name.ts";
 import { attributeType, extendedKeyUsage } from "../../src/pki/oid.ts";
 import { type PathQuestion, serverNameMatches, type TrustAnchor, validatePath } from "../../src/pki/path.ts";
-import { authTemplate, type BadKind, makeEcKey, makeTestDomain, spkiOf } from "../support/pki.ts";
+import { authTemplate, type BadKind, makeCa, makeEcKey, makeTestDomain, spkiOf } from "../support/pki.ts";
 
 const now = new Date("2026-06-01T12:00:00Z");
 const dayMs = 86_400_000;
@@ -23,24 +23,8 @@ function ask(differences: Partial<PathQuestion> = {}): string {
   return result.ok ? `ok ${result.path.length}` : `${result.reason} ${result.at}`;
 }
 
-/** A CA of a made name below `parent`; without one, self-signed. */
-function ca(name: string, parent?: Issuer, differences: Partial<CertificateTemplate> = {}, key = makeEcKey()): Issuer {
-  const subject = encodeName([[attributeType.commonName, name]]);
-  const template: CertificateTemplate = {
-    serial: Buffer.concat([Buffer.of(1), randomBytes(15)]),
-    issuer: parent?.certificate.subjectDer ?? subject,
-    subject,
-    validity: { notBefore: new Date(now.getTime() - dayMs), notAfter: new Date(now.getTime() + dayMs) },
-    spki: spkiOf(key),
-    keyUsage: ["keyCertSign"],
-    extendedKeyUsage: [],
-    subjectAltNames: [],
-    ca: {},
-    ...(parent === undefined ? {} : { authorityKeyId: keyIdentifier(parent.certificate.spki) }),
-    ...differences,
-  };
-  return { certificate: parseCertificate(issueCertificate(template, parent?.privateKey ?? key)), privateKey: key };
-}
+const ca = (name: string, issuer?: Issuer, differences: Partial<CertificateTemplate> = {}, key?: KeyObject): Issuer =>
+  makeCa(name, now, { issuer, key, differences });
 
 function leafBelow(parent: Issuer, differences: Partial<CertificateTemplate> = {}): Certificate {
   const template = authTemplate(parseIdentity("alice@example.test"), now, parent, makeEcKey());
@@ -219,6 +203,38 @@ describe("signatures", () => {
     expect(ask({ leaf: home.bad("rsa").certificate, algorithms: { ...standardAlgorithms, minRsaBits: 4096 } })).toBe(
       "algorithm 0",
     );
+  });
+});
+
+describe("a leaf whose key is none", () => {
+  // A CA signs what it is given: the path is good, and whoever asks for the key next would be thrown at.
+  const offCurve = (): Certificate => {
+    const spki = Buffer.from(spkiOf(makeEcKey()));
+    spki.writeUInt8(spki.readUInt8(spki.length - 1) ^ 1, spki.length - 1);
+    return leafBelow(home.issuing, { spki });
+  };
+
+  test("a point off its curve below a good CA is malformed", () => {
+    const leaf = offCurve();
+    expect(() => leaf.publicKey).toThrow(expect.objectContaining({ code: "certificate-malformed" }));
+    expect(ask({ leaf })).toBe("malformed 0");
+    expect(ask({ leaf, anchors: [{ name: "itself", certificate: leaf }] })).toBe("malformed 0");
+  });
+
+  test("Ed25519 of 31 octets is malformed", () => {
+    const spki = Buffer.from("3029300506032b6570032000".padEnd(86, "1"), "hex");
+    expect(ask({ leaf: leafBelow(home.issuing, { spki }) })).toBe("malformed 0");
+  });
+
+  test("a bad reason found before is told instead", () => {
+    expect(ask({ leaf: offCurve(), anchors: [] })).toBe("issuer-unknown 1");
+  });
+
+  test("a CA with such a key has signed nothing", () => {
+    const bytes = Buffer.from(home.issuing.certificate.der);
+    const point = bytes.indexOf(home.issuing.certificate.key.keyBits);
+    bytes.writeUInt8(bytes.readUInt8(point + 5) ^ 1, point + 5);
+    expect(ask({ candidates: [parseCertificate(bytes)] })).toBe("signature 0");
   });
 });
 

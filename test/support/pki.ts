@@ -153,6 +153,30 @@ export function authTemplate(identity: Identity, now: Date, issuer: Issuer, key:
   };
 }
 
+/** A CA of a made name below `issuer`, or self-signed; valid from a day ago to a day ahead. */
+export function makeCa(
+  name: string,
+  now: Date,
+  o: { issuer?: Issuer | undefined; key?: KeyObject | undefined; differences?: Partial<CertificateTemplate> } = {},
+): Issuer {
+  const { issuer, key = makeEcKey(), differences = {} } = o;
+  const subject = encodeName([[attributeType.commonName, name]]);
+  const template: CertificateTemplate = {
+    serial: Buffer.concat([Buffer.of(1), randomBytes(15)]),
+    issuer: issuer?.certificate.subjectDer ?? subject,
+    subject,
+    validity: { notBefore: new Date(now.getTime() - dayMs), notAfter: new Date(now.getTime() + dayMs) },
+    spki: spkiOf(key),
+    keyUsage: ["keyCertSign", "cRLSign"],
+    extendedKeyUsage: [],
+    subjectAltNames: [],
+    ca: {},
+    ...(issuer === undefined ? {} : { authorityKeyId: keyIdentifier(issuer.certificate.spki) }),
+    ...differences,
+  };
+  return { certificate: parseCertificate(issueCertificate(template, issuer?.privateKey ?? key)), privateKey: key };
+}
+
 const dayMs = 86_400_000;
 const rsaKeys = new Map<string, KeyObject>();
 
