@@ -1,12 +1,18 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { stringify } from "yaml";
 import type { NodeEvent } from "../../src/delivery/event-types.ts";
 import type { PeerNode } from "../../src/node/node.ts";
 import { httpsClient } from "../../src/peertls-core/service.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
+import { derToPem } from "../../src/pki/pem.ts";
 import type { BoxReply } from "../../src/sixid/records.ts";
+import { verifyRequest } from "../../src/sixid/verify.ts";
 import { temporaryFolder } from "../support/openssl.ts";
 import { enrolPerson, type RunningDomain, startDomain, startNode } from "../support/people.ts";
+import { makeTestDomain, type TestPerson } from "../support/pki.ts";
+import { requestFrom } from "../support/request.ts";
 
 const folder = temporaryFolder();
 const running = new Set<PeerNode>();
@@ -55,11 +61,11 @@ interface Ways {
 }
 
 /** A person whose node runs; again: with the same home and other ways. */
-async function person(domain: RunningDomain, user: string, ways: Ways = { box: true, port: true }) {
+async function person(domain: RunningDomain, user: string, ways: Ways = { box: true, port: true }, trust: object = {}) {
   const home = await enrolPerson(folder.path, domain, user);
   const start = async (now: Ways) => {
-    const text = `${readFileSync(home.config, "utf8")}trust:\n  requests: { box: ${now.box}, port: ${now.port} }\n`;
-    const node = await startNode(home, text);
+    const text = stringify({ trust: { requests: now, ...trust } });
+    const node = await startNode(home, `${readFileSync(home.config, "utf8")}${text}`);
     running.add(node);
     await event(node, "directory.state");
     return node;
@@ -147,6 +153,30 @@ test("whom the owner has blocked is answered as anybody, and not heard", async (
   hugo.box.lookSoon();
   await expect.poll(() => inBox(hugo, beta)).toBe(0);
   expect(hugo.state.requests()).toEqual([]);
+}, 30_000);
+
+test("where an anchor vouches for many domains, the organisation it may name comes in, and no other", async () => {
+  const gamma = makeTestDomain({ domain: "gamma.test" });
+  const file = join(folder.path, "gamma.pem");
+  writeFileSync(file, derToPem(gamma.root.certificate.der, "CERTIFICATE"));
+  const anchors = [{ name: "many", file, domains: ["any"], organisations: ["Partner AG"] }];
+  const { node: nora } = await person(beta, "nora", { box: true, port: true }, { anchors });
+  const asks = async (user: string, organisation: string) => {
+    const asker = gamma.person({ identity: `${user}@gamma.test`, organisation, encryptionKey: "ec" });
+    const request = await requestFrom(asker, nora.identity);
+    const options = { anchors: nora.anchorsFor("gamma.test"), now: new Date() };
+    expect(await nora.requests.takeBoxed(await verifyRequest(request, nora.identity, options))).toBe("kept");
+    return asker;
+  };
+  const verdict = ({ auth }: TestPerson) => nora.peerTls.explain(auth.certificate, auth.chain, "sip").verdict.admit;
+  const [olga, paul] = [await asks("olga", "Partner AG"), await asks("paul", "Other AG")];
+  await expect(nora.requests.decide(paul.identity, "accept-organisation")).rejects.toMatchObject({ code: "not-found" });
+  expect([verdict(olga), verdict(paul)]).toEqual([false, false]);
+  await nora.requests.decide(olga.identity, "accept-organisation");
+  expect(nora.state.trustEntries("rules")).toEqual([{ organisation: "Partner AG" }]);
+  const second = gamma.person({ identity: "quinn@gamma.test", organisation: "Partner AG", encryptionKey: "ec" });
+  expect([verdict(olga), verdict(second), verdict(paul)]).toEqual([true, true, false]);
+  expect(nora.state.requests().map((one) => one.state)).toEqual(["accepted", "pending"]);
 }, 30_000);
 
 test("accepted while the asker's node was down: what she wrote comes when it is up again", async () => {
