@@ -1,76 +1,99 @@
-import { createHash } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, unlink } from "node:fs/promises";
-import { join } from "node:path";
 import type { Certificate } from "../pki/certificate.ts";
 import { parseCertificate } from "../pki/certificate.ts";
 import { parseRevocationList, type RevocationList } from "../pki/crl.ts";
 import type { Log } from "../pki/log.ts";
+import { type OcspResponse, ocspStatus, parseOcspResponse } from "../pki/ocsp.ts";
+import { makeOcspRequest } from "../pki/ocsp-request.ts";
 import type { TrustAnchor } from "../pki/path.ts";
-import { type RevocationLists, revocationOf } from "../pki/revocation.ts";
+import { type RevocationStatus, revocationOf } from "../pki/revocation.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { type DownloadLimits, download } from "./download.ts";
 import type { RevocationSource } from "./judging.ts";
+import { KeptFiles, Refreshed } from "./refreshed.ts";
 import type { RevocationState } from "./verdict.ts";
 
 export interface RevocationsOptions {
-  /** Where lists are kept between runs; made if it is not there. */
+  /** Where lists and answers are kept between runs; made if it is not there. */
   directory: string;
-  /** Hours that a list of an anchor counts past its nextUpdate. */
+  /** Hours that what an anchor's CAs say counts past its nextUpdate. */
   graceHours: (anchor: string) => number;
   /** Whether lists may come from private networks. */
   privateTargets: boolean;
   clock: () => Date;
   /** 0 … 1, for the spread of refreshes. */
   chance: () => number;
+  random: (length: number) => Buffer;
   log: Log;
 }
 
-/** A list's place, and what is known of it. */
-interface Source {
-  readonly url: string;
-  /** Whoever it speaks for: a list counts only if one of these, or somebody in their name, signed it. */
-  readonly issuers: Map<string, { issuer: Certificate; anchor: TrustAnchor }>;
-  list: RevocationList | undefined;
-  timer: NodeJS.Timeout | undefined;
-  fetching: Promise<void> | undefined;
-  failures: number;
+/** The certificate above the one in question, and where its path ends. */
+interface Above {
+  readonly issuer: Certificate;
+  readonly anchor: TrustAnchor;
 }
 
-const LIMITS: Omit<DownloadLimits, "privateTargets"> = { maxBytes: 64 * 1024 * 1024, seconds: 60, redirects: 3 };
-const MAX_SOURCES = 1_000;
+/** A list's place, and what is known of it. */
+interface ListSource {
+  readonly kind: "list";
+  readonly url: string;
+  /** Whoever it speaks for: a list counts only if one of these, or somebody in their name, signed it. */
+  readonly issuers: Map<string, Above>;
+  list: RevocationList | undefined;
+  readonly refreshed: Refreshed;
+}
+
+/** What a responder says of one certificate. */
+interface AnswerSource {
+  readonly kind: "answer";
+  readonly url: string;
+  readonly certificate: Certificate;
+  readonly above: Above;
+  response: OcspResponse | undefined;
+  readonly refreshed: Refreshed;
+}
+
+const LIST_LIMITS = { maxBytes: 64 * 1024 * 1024, seconds: 60, redirects: 3 };
+const ANSWER_LIMITS = { maxBytes: 64 * 1024, seconds: 15, redirects: 3 };
+const MAX_LISTS = 1_000;
+const MAX_ANSWERS = 10_000;
+const MAX_URL = 2_048;
+const HOUR = 3_600_000;
 const MINUTE = 60_000;
-const FIRST_RETRY_MS = MINUTE;
-const LAST_RETRY_MS = 60 * MINUTE;
-const SOONEST_MS = 5 * MINUTE;
-const LATEST_MS = 24 * 60 * MINUTE;
+const NONCE_BYTES = 32;
 
 /**
- * Revocation lists, fetched in the background and kept on disk; the gate reads memory alone. URLs are learned from the
+ * What CAs say of revocation: their lists, and, where a certificate names none, their responder's answer (it tells the CA
+ * who talks to whom). Fetched in the background and kept on disk; the gate reads memory alone. URLs are learned from the
  * certificates of good paths.
  */
 export class Revocations implements RevocationSource {
   readonly #o: RevocationsOptions;
-  readonly #sources = new Map<string, Source>();
+  readonly #files: KeptFiles;
+  readonly #lists = new Map<string, ListSource>();
+  readonly #answers = new Map<string, AnswerSource>();
   readonly #listeners = new Set<() => void>();
   readonly #stop = new AbortController();
 
   /** Reads what earlier runs fetched, so that the first peer already meets it. */
   static async open(options: RevocationsOptions): Promise<Revocations> {
-    const made = new Revocations(options);
-    await mkdir(options.directory, { recursive: true, mode: 0o700 });
-    await made.#load();
+    const made = new Revocations(options, await KeptFiles.open(options.directory));
+    await made.#files.load(
+      (bytes, about) => made.#takeKept(bytes, about as Kept),
+      (name, error) => options.log.warn({ name, error: asSuiteError(error) }, "what was kept cannot be used"),
+    );
     return made;
   }
 
-  private constructor(options: RevocationsOptions) {
+  private constructor(options: RevocationsOptions, files: KeptFiles) {
     this.#o = options;
+    this.#files = files;
   }
 
   /** For whoever wants to tell how old the lists are. */
   get sources(): readonly { url: string; thisUpdate?: Date; nextUpdate?: Date; entries: number; failures: number }[] {
-    return [...this.#sources.values()].map(({ url, list, failures }) => ({
+    return [...this.#lists.values()].map(({ url, list, refreshed }) => ({
       url,
-      failures,
+      failures: refreshed.failures,
       entries: list?.size ?? 0,
       ...(list === undefined ? {} : { thisUpdate: list.thisUpdate }),
       ...(list?.nextUpdate === undefined ? {} : { nextUpdate: list.nextUpdate }),
@@ -78,186 +101,221 @@ export class Revocations implements RevocationSource {
   }
 
   stateOf(path: readonly Certificate[], anchor: TrustAnchor, time: Date): RevocationState {
-    let worst: RevocationState = { status: "good" };
+    let worst: RevocationState = path.length < 2 ? { status: "unchecked" } : { status: "good" };
     for (let at = path.length - 2; at >= 0; at--) {
       const [certificate, issuer] = [path[at], path[at + 1]];
       if (certificate === undefined || issuer === undefined) continue;
-      const state = this.#stateOfOne(certificate, issuer, anchor, time, path);
-      if (state.status === "revoked") return { ...state, at };
-      if (SEVERITY[state.status] > SEVERITY[worst.status]) worst = state;
+      const told = this.#told(certificate, { issuer, anchor }, time, path);
+      if (told?.status === "revoked") return { status: "revoked", at, since: told.since };
+      const status = told === undefined || told.status === "unknown" ? "unchecked" : SAID[told.status];
+      if (SEVERITY[status] > SEVERITY[worst.status]) worst = { status };
     }
-    return path.length < 2 ? { status: "unchecked" } : worst;
+    return worst;
   }
 
   onChange(listener: () => void): void {
     this.#listeners.add(listener);
   }
 
-  /** Fetches all lists now. Resolves when each has come or failed. */
+  /** Fetches everything now. Resolves when each has come or failed. */
   async refresh(): Promise<void> {
-    await Promise.all([...this.#sources.values()].map((source) => this.#fetch(source)));
+    const all = [...this.#lists.values(), ...this.#answers.values()];
+    await Promise.all(all.map(({ refreshed }) => refreshed.now()));
   }
 
   async close(): Promise<void> {
     this.#stop.abort();
-    for (const { timer, fetching } of this.#sources.values()) {
-      clearTimeout(timer);
-      await fetching;
-    }
+    for (const { refreshed } of [...this.#lists.values(), ...this.#answers.values()]) await refreshed.stop();
   }
 
-  #stateOfOne(
+  /** Undefined: nothing has come yet, or there is nothing to ask. */
+  #told(
     certificate: Certificate,
-    issuer: Certificate,
-    anchor: TrustAnchor,
+    above: Above,
     time: Date,
-    path: readonly Certificate[],
-  ): Exclude<RevocationState, { status: "revoked" }> | { status: "revoked"; at: number; since: Date } {
-    const sources = certificate.crlUrls.flatMap((url) => this.#source(url, issuer, anchor) ?? []);
-    const lists = sources.flatMap(({ list }) => list ?? []);
-    if (lists.length === 0) return { status: "unchecked" };
-    const told = revocationOf(certificate, issuer, anchor, this.#question(lists, path, time, anchor));
-    if (told.status === "revoked") return { status: "revoked", at: 0, since: told.since };
-    if (told.status === "good") return told;
-    return { status: told.status === "stale" ? "unknown" : "unchecked" };
-  }
-
-  #question(
-    lists: readonly RevocationList[],
     signers: readonly Certificate[],
-    time: Date,
-    anchor: TrustAnchor,
-  ): RevocationLists {
-    return { lists, signers, time, graceMs: this.#o.graceHours(anchor.name) * 60 * MINUTE };
+  ): RevocationStatus | undefined {
+    const { issuer, anchor } = above;
+    const graceMs = this.#o.graceHours(anchor.name) * HOUR;
+    if (certificate.crlUrls.length > 0) {
+      const lists = certificate.crlUrls.flatMap((url) => this.#list(url, above)?.list ?? []);
+      if (lists.length === 0) return undefined;
+      return revocationOf(certificate, issuer, anchor, { lists, signers, time, graceMs });
+    }
+    const [url] = certificate.ocspUrls;
+    const response = url === undefined ? undefined : this.#answer(url, certificate, above)?.response;
+    return response === undefined ? undefined : ocspStatus(response, { certificate, issuer, anchor, time, graceMs });
   }
 
-  /** The source of a URL; a new one is fetched at once. Undefined for what is not fetched. */
-  #source(url: string, issuer: Certificate, anchor: TrustAnchor): Source | undefined {
-    const known = this.#sources.get(url);
+  /** The source of a list; a new one is fetched at once. Undefined for what is not fetched. */
+  #list(url: string, above: Above): ListSource | undefined {
+    const known = this.#lists.get(url);
     if (known !== undefined) {
-      if (!known.issuers.has(issuer.sha256)) known.issuers.set(issuer.sha256, { issuer, anchor });
+      if (!known.issuers.has(above.issuer.sha256)) known.issuers.set(above.issuer.sha256, above);
       return known;
     }
-    if (!/^https?:\/\//i.test(url) || url.length > 2_048 || this.#sources.size >= MAX_SOURCES) return undefined;
-    const issuers = new Map([[issuer.sha256, { issuer, anchor }]]);
-    const source: Source = { url, issuers, list: undefined, timer: undefined, fetching: undefined, failures: 0 };
-    this.#sources.set(url, source);
-    void this.#fetch(source);
+    if (!isFetchable(url) || this.#lists.size >= MAX_LISTS) return undefined;
+    const source = this.#newList(url, new Map([[above.issuer.sha256, above]]));
+    void source.refreshed.now();
     return source;
   }
 
-  /** One fetch at a time. */
-  #fetch(source: Source): Promise<void> {
-    source.fetching ??= this.#fetchOnce(source).finally(() => {
-      source.fetching = undefined;
-    });
-    return source.fetching;
-  }
-
-  async #fetchOnce(source: Source): Promise<void> {
-    const { log, privateTargets } = this.#o;
-    clearTimeout(source.timer);
-    try {
-      const bytes = await download(source.url, { ...LIMITS, privateTargets }, this.#stop.signal);
-      const list = parseRevocationList(derOf(bytes));
-      this.#check(source, list);
-      const news = source.list === undefined || Buffer.compare(source.list.der, list.der) !== 0;
-      if (news) {
-        await this.#keep(source, list);
-        source.list = list;
-      }
-      if (source.failures > 0) log.info({ url: source.url }, "a revocation list comes again");
-      source.failures = 0;
-      this.#again(source, this.#halfLife(list));
-      if (news) for (const listener of this.#listeners) listener();
-    } catch (error) {
-      if (this.#stop.signal.aborted) return;
-      source.failures += 1;
-      const fields = { url: source.url, error: asSuiteError(error) };
-      if (source.failures === 1) log.warn(fields, "a revocation list could not be renewed; the last one ages");
-      this.#again(source, Math.min(FIRST_RETRY_MS * 2 ** (source.failures - 1), LAST_RETRY_MS));
-    }
-  }
-
-  /** @throws SuiteError certificate-invalid for a list by somebody else, or older than the one that is kept */
-  #check(source: Source, list: RevocationList): void {
-    const refuse = (what: string) =>
-      new SuiteError("certificate-invalid", "the revocation list does not count", {
-        fault: "service",
-        details: { what },
-      });
-    if (list.criticalUnknown.length > 0) throw refuse("critical extension");
-    if (source.list !== undefined && list.thisUpdate < source.list.thisUpdate) throw refuse("older than the last");
-    const signed = [...source.issuers.values()].some(({ issuer }) => list.signedBy(issuer));
-    // A list by another signer is judged where it is used, with its path; but a direct one must be its issuer's.
-    if (!signed && !list.scope.indirect && source.issuers.size > 0) throw refuse("signature");
-  }
-
-  #halfLife({ thisUpdate, nextUpdate }: RevocationList): number {
-    const life = (nextUpdate?.getTime() ?? thisUpdate.getTime()) - thisUpdate.getTime();
-    return Math.min(Math.max(life / 2, SOONEST_MS), LATEST_MS);
-  }
-
-  #again(source: Source, milliseconds: number): void {
-    if (this.#stop.signal.aborted) return;
-    const spread = 0.9 + 0.2 * this.#o.chance();
-    source.timer = setTimeout(() => void this.#fetch(source), milliseconds * spread);
-    source.timer.unref();
-  }
-
-  /** Temporary name → synced → renamed: what is there under its name is whole. */
-  async #keep(source: Source, list: RevocationList): Promise<void> {
-    const stem = join(this.#o.directory, createHash("sha256").update(source.url).digest("hex"));
-    const about = {
-      url: source.url,
-      issuers: [...source.issuers.values()].map(({ issuer, anchor }) => ({
-        issuer: Buffer.from(issuer.der).toString("base64"),
-        anchor: { name: anchor.name, certificate: Buffer.from(anchor.certificate.der).toString("base64") },
-      })),
+  #newList(url: string, issuers: Map<string, Above>): ListSource {
+    const source: ListSource = {
+      kind: "list",
+      url,
+      issuers,
+      list: undefined,
+      refreshed: this.#refreshed(url, () => this.#fetchList(source)),
     };
-    await write(`${stem}.crl`, list.der);
-    await write(`${stem}.json`, Buffer.from(JSON.stringify(about)));
+    this.#lists.set(url, source);
+    return source;
   }
 
-  async #load(): Promise<void> {
-    const { directory, log } = this.#o;
-    for (const name of await readdir(directory)) {
-      if (name.endsWith(".new")) await unlink(join(directory, name)).catch(() => undefined);
-      if (!name.endsWith(".json") || this.#sources.size >= MAX_SOURCES) continue;
-      try {
-        const { url, issuers } = JSON.parse(await readFile(join(directory, name), "utf8")) as Kept;
-        const source: Source = {
-          url,
-          issuers: new Map(issuers.map(readIssuer).map((one) => [one.issuer.sha256, one])),
-          list: undefined,
-          timer: undefined,
-          fetching: undefined,
-          failures: 0,
-        };
-        const list = parseRevocationList(await readFile(join(directory, name.replace(/json$/, "crl"))));
-        this.#check(source, list);
-        source.list = list;
-        this.#sources.set(url, source);
-        this.#again(source, this.#o.chance() * MINUTE);
-      } catch (error) {
-        log.warn({ name, error: asSuiteError(error) }, "a kept revocation list cannot be used");
-      }
+  async #fetchList(source: ListSource): Promise<Date | undefined> {
+    const list = parseRevocationList(derOf(await this.#download(source.url, LIST_LIMITS)));
+    checkList(source, list);
+    const { url, issuers } = source;
+    if (source.list === undefined || Buffer.compare(source.list.der, list.der) !== 0) {
+      const about = { kind: "list", url, issuers: [...issuers.values()].map(kept) };
+      await this.#files.write(url, list.der, about);
+      source.list = list;
+      this.#changed();
+    }
+    return list.nextUpdate;
+  }
+
+  #answer(url: string, certificate: Certificate, above: Above): AnswerSource | undefined {
+    const known = this.#answers.get(certificate.sha256);
+    if (known !== undefined) return known;
+    if (!isFetchable(url) || this.#answers.size >= MAX_ANSWERS) return undefined;
+    const source = this.#newAnswer(url, certificate, above);
+    void source.refreshed.now();
+    return source;
+  }
+
+  #newAnswer(url: string, certificate: Certificate, above: Above): AnswerSource {
+    const source: AnswerSource = {
+      kind: "answer",
+      url,
+      certificate,
+      above,
+      response: undefined,
+      refreshed: this.#refreshed(url, () => this.#fetchAnswer(source)),
+    };
+    this.#answers.set(certificate.sha256, source);
+    return source;
+  }
+
+  async #fetchAnswer(source: AnswerSource): Promise<Date | undefined> {
+    const { url, certificate, above } = source;
+    const nonce = this.#o.random(NONCE_BYTES);
+    const bytes = makeOcspRequest({ certificate, issuer: above.issuer, nonce });
+    const body = { type: "application/ocsp-request", bytes };
+    const response = parseOcspResponse(await this.#download(url, ANSWER_LIMITS, body));
+    this.#checkAnswer(source, response, nonce);
+    const about = { kind: "answer", url, certificate: base64(certificate), issuers: [kept(above)] };
+    await this.#files.write(`${url} ${certificate.sha256}`, response.der, about);
+    source.response = response;
+    this.#changed();
+    return response.basic?.answers[0]?.nextUpdate;
+  }
+
+  /** @throws SuiteError certificate-invalid for an answer that says nothing about the certificate */
+  #checkAnswer({ certificate, above }: AnswerSource, response: OcspResponse, nonce?: Buffer): void {
+    const time = this.#o.clock();
+    const graceMs = this.#o.graceHours(above.anchor.name) * HOUR;
+    const question = { certificate, ...above, time, graceMs, ...(nonce === undefined ? {} : { nonce }) };
+    if (ocspStatus(response, question).status === "unknown") throw doesNotCount("the responder does not tell");
+  }
+
+  #download(url: string, limits: Omit<DownloadLimits, "privateTargets">, body?: { type: string; bytes: Buffer }) {
+    return download(url, { ...limits, privateTargets: this.#o.privateTargets }, this.#stop.signal, body);
+  }
+
+  #refreshed(url: string, fetch: () => Promise<Date | undefined>): Refreshed {
+    const { clock, chance, log } = this.#o;
+    return new Refreshed(fetch, {
+      clock,
+      chance,
+      signal: this.#stop.signal,
+      onFailure: (error) =>
+        log.warn({ url, error: asSuiteError(error) }, "revocation could not be asked for; the last word ages"),
+      onRecovered: () => log.info({ url }, "revocation can be asked for again"),
+    });
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** What an earlier run kept is checked as if it came now. */
+  #takeKept(bytes: Buffer, about: Kept): void {
+    const above = about.issuers.map(readAbove);
+    const [first] = above;
+    if (about.kind === "list") {
+      const list = parseRevocationList(bytes);
+      const source = this.#newList(about.url, new Map(above.map((one) => [one.issuer.sha256, one])));
+      source.refreshed.later(this.#o.chance() * MINUTE);
+      checkList(source, list);
+      source.list = list;
+    } else if (first !== undefined) {
+      const response = parseOcspResponse(bytes);
+      const source = this.#newAnswer(about.url, readCertificate(about.certificate), first);
+      source.refreshed.later(this.#o.chance() * MINUTE);
+      this.#checkAnswer(source, response);
+      source.response = response;
     }
   }
 }
 
-const SEVERITY = { good: 0, unchecked: 1, unknown: 2 } as const;
+const SAID = { good: "good", stale: "unknown" } as const;
+const SEVERITY = { good: 0, unchecked: 1, unknown: 2, revoked: 3 } as const;
 
-interface Kept {
-  url: string;
-  issuers: { issuer: string; anchor: { name: string; certificate: string } }[];
+/** @throws SuiteError certificate-invalid for a list by somebody else, or older than the one that is kept */
+function checkList({ list: last, issuers }: ListSource, list: RevocationList): void {
+  if (list.criticalUnknown.length > 0) throw doesNotCount("critical extension");
+  if (last !== undefined && list.thisUpdate < last.thisUpdate) throw doesNotCount("older than the last");
+  // An indirect list is another signer's: it is judged where it is used, with that signer's path.
+  const signed = list.scope.indirect || [...issuers.values()].some(({ issuer }) => list.signedBy(issuer));
+  if (!signed) throw doesNotCount("signature");
 }
 
-function readIssuer({ issuer, anchor }: Kept["issuers"][number]): { issuer: Certificate; anchor: TrustAnchor } {
+function doesNotCount(what: string): SuiteError {
+  return new SuiteError("certificate-invalid", "what came about revocation does not count", {
+    fault: "service",
+    details: { what },
+  });
+}
+
+function isFetchable(url: string): boolean {
+  return /^https?:\/\//i.test(url) && url.length <= MAX_URL;
+}
+
+interface KeptAbove {
+  issuer: string;
+  anchor: { name: string; certificate: string };
+}
+
+type Kept = { url: string; issuers: KeptAbove[] } & ({ kind: "list" } | { kind: "answer"; certificate: string });
+
+function kept({ issuer, anchor }: Above): KeptAbove {
+  return { issuer: base64(issuer), anchor: { name: anchor.name, certificate: base64(anchor.certificate) } };
+}
+
+function readAbove({ issuer, anchor }: KeptAbove): Above {
   return {
-    issuer: parseCertificate(Buffer.from(issuer, "base64")),
-    anchor: { name: anchor.name, certificate: parseCertificate(Buffer.from(anchor.certificate, "base64")) },
+    issuer: readCertificate(issuer),
+    anchor: { name: anchor.name, certificate: readCertificate(anchor.certificate) },
   };
+}
+
+function base64({ der }: Certificate): string {
+  return Buffer.from(der).toString("base64");
+}
+
+function readCertificate(text: string): Certificate {
+  return parseCertificate(Buffer.from(text, "base64"));
 }
 
 /** Lists come as DER (RFC 5280 §8); some servers send PEM. */
@@ -265,15 +323,4 @@ function derOf(bytes: Buffer): Buffer {
   if (bytes[0] !== 0x2d) return bytes;
   const [, body = ""] = /-----BEGIN X509 CRL-----([^-]+)-----END X509 CRL-----/.exec(bytes.toString("latin1")) ?? [];
   return Buffer.from(body, "base64");
-}
-
-async function write(path: string, bytes: Uint8Array): Promise<void> {
-  const file = await open(`${path}.new`, "w", 0o600);
-  try {
-    await file.writeFile(bytes);
-    await file.datasync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
 }

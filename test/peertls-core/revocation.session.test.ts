@@ -84,6 +84,7 @@ async function revocations(directory: string, log = silentLog): Promise<Revocati
     privateTargets: true,
     clock: () => new Date(),
     chance: () => 0.5,
+    random: randomBytes,
     log,
   });
   return Object.assign(made, { [Symbol.asyncDispose]: () => made.close() });
@@ -185,6 +186,7 @@ describe("what is known of revocation", () => {
       privateTargets: false,
       clock: () => new Date(),
       chance: () => 0.5,
+      random: randomBytes,
       log: silentLog,
     });
     expect(await settled(strict, person("alice"))).toBe("unchecked");

@@ -1,0 +1,124 @@
+import { createHash } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, unlink } from "node:fs/promises";
+import { join } from "node:path";
+
+const MINUTE = 60_000;
+const LAST_RETRY_MS = 60 * MINUTE;
+const SOONEST_MS = 5 * MINUTE;
+const LATEST_MS = 24 * 60 * MINUTE;
+
+/** Something that is fetched again and again, one fetch at a time; after a failure soon, then ever later up to an hour. */
+export class Refreshed {
+  readonly #fetch: () => Promise<Date | undefined>;
+  readonly #o: RefreshOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #fetching: Promise<void> | undefined;
+  #failures = 0;
+
+  /** @param fetch resolves with the end of what came: at half of its life it is fetched again */
+  constructor(fetch: () => Promise<Date | undefined>, options: RefreshOptions) {
+    this.#fetch = fetch;
+    this.#o = options;
+  }
+
+  /** In a row. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** Resolves when it has come or failed. */
+  now(): Promise<void> {
+    this.#fetching ??= this.#once().finally(() => {
+      this.#fetching = undefined;
+    });
+    return this.#fetching;
+  }
+
+  /** @param milliseconds give or take a tenth */
+  later(milliseconds: number): void {
+    if (this.#o.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.now(), milliseconds * (0.9 + 0.2 * this.#o.chance()));
+    this.#timer.unref();
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#fetching;
+  }
+
+  async #once(): Promise<void> {
+    clearTimeout(this.#timer);
+    try {
+      const end = await this.#fetch();
+      if (this.#failures > 0) this.#o.onRecovered();
+      this.#failures = 0;
+      const half = ((end?.getTime() ?? 0) - this.#o.clock().getTime()) / 2;
+      this.later(Math.min(Math.max(half, SOONEST_MS), LATEST_MS));
+    } catch (error) {
+      if (this.#o.signal.aborted) return;
+      this.#failures += 1;
+      if (this.#failures === 1) this.#o.onFailure(error);
+      this.later(Math.min(MINUTE * 2 ** (this.#failures - 1), LAST_RETRY_MS));
+    }
+  }
+}
+
+export interface RefreshOptions {
+  clock: () => Date;
+  /** 0 … 1 */
+  chance: () => number;
+  /** The first failure after a success; the others are not told one by one. */
+  onFailure: (error: unknown) => void;
+  onRecovered: () => void;
+  signal: AbortSignal;
+}
+
+/** Fetched things on disk, each with what is known about it; whole or not there. */
+export class KeptFiles {
+  readonly #directory: string;
+
+  static async open(directory: string): Promise<KeptFiles> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return new KeptFiles(directory);
+  }
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  async write(key: string, bytes: Uint8Array, about: object): Promise<void> {
+    const stem = join(this.#directory, createHash("sha256").update(key).digest("hex"));
+    await writeWhole(`${stem}.bin`, bytes);
+    await writeWhole(`${stem}.json`, Buffer.from(JSON.stringify(about)));
+  }
+
+  /** Calls `take` for each thing; what it throws is told to `failed`, and the thing is passed over. */
+  async load(
+    take: (bytes: Buffer, about: unknown) => void,
+    failed: (name: string, error: unknown) => void,
+  ): Promise<void> {
+    for (const name of await readdir(this.#directory)) {
+      if (name.endsWith(".new")) await unlink(join(this.#directory, name)).catch(() => undefined);
+      if (!name.endsWith(".json")) continue;
+      try {
+        const about = JSON.parse(await readFile(join(this.#directory, name), "utf8")) as unknown;
+        take(await readFile(join(this.#directory, name.replace(/json$/, "bin"))), about);
+      } catch (error) {
+        failed(name, error);
+      }
+    }
+  }
+}
+
+/** Temporary name → synced → renamed. */
+async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(`${path}.new`, "w", 0o600);
+  try {
+    await file.writeFile(bytes);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.new`, path);
+}
