@@ -29,26 +29,30 @@ export function pemFiles(
   return files;
 }
 
-/** Runs openssl; `until`: its standard input stays open until the output shows this, or it ends by itself. */
+/** Runs openssl; `output` is both streams as they came. `until`: its standard input stays open until the output shows this, or it ends by itself. */
 export function openssl(
   args: readonly string[],
   o: { input?: string; until?: RegExp; timeoutMs?: number } = {},
-): Promise<{ output: string; code: number | null }> {
+): Promise<{ output: string; stdout: string; code: number | null }> {
   return new Promise((resolve, reject) => {
     const child = spawn("openssl", args, { stdio: ["pipe", "pipe", "pipe"] });
     let output = "";
+    let stdout = "";
     const timer = setTimeout(() => child.kill("SIGKILL"), o.timeoutMs ?? 10_000);
     const take = (chunk: Buffer) => {
       output += chunk.toString("latin1");
       if (o.until?.test(output)) child.kill();
     };
-    child.stdout.on("data", take);
+    child.stdout.on("data", (chunk: Buffer) => {
+      stdout += chunk.toString("latin1");
+      take(chunk);
+    });
     child.stderr.on("data", take);
     child.stdin.on("error", () => undefined);
     child.on("error", reject);
     child.on("close", (code) => {
       clearTimeout(timer);
-      resolve({ output, code });
+      resolve({ output, stdout, code });
     });
     if (o.input !== undefined) child.stdin.write(o.input);
     if (o.until === undefined) child.stdin.end();
