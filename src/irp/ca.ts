@@ -68,22 +68,11 @@ export class CertificateAuthority {
    */
   issue(request: IssueRequest): { issued: Issued; repeated: boolean } {
     const { csr, kind, identity } = request;
-    checkKey(csr, kind);
     const now = this.#o.clock();
-    if (now < this.issuing.validity.notBefore || now > this.issuing.validity.notAfter)
-      throw policy("the issuing CA is not valid now");
-    const csrHash = createHash("sha256").update(csr.der).digest("hex");
+    const csrHash = hashOf(csr.der);
     return this.#transaction(() => {
-      const same = this.#one<{ der: Uint8Array }>(
-        "select der from certificates where csr = ? and identity = ? and kind = ? and issued_at > ? and revoked_at is null",
-        csrHash,
-        identity,
-        kind,
-        now.getTime() - DAY_MS,
-      );
-      if (same !== undefined) return { issued: this.#issued(kind, parseCertificate(same.der)), repeated: true };
-      this.#checkKeyUse(csr.fingerprint, identity, kind);
-      this.#checkCounts(request, now);
+      const same = this.#checked(request, now);
+      if (same !== undefined) return { issued: this.#issued(kind, same), repeated: true };
       const serial = this.#o.random(16);
       const common = { issuer: this.#o.keys.issuing, spki: csr.spki, identity, name: request.name, now, serial };
       const certificate = parseCertificate(kind === "auth" ? issueAuth(common) : issueEncryption(common));
@@ -103,6 +92,11 @@ export class CertificateAuthority {
       this.#audit(now, { what: "issued", kind, identity, serial: issued.serial });
       return { issued, repeated: false };
     });
+  }
+
+  /** Whether `issue` would, without doing it. @throws as `issue` */
+  check(request: IssueRequest): void {
+    this.#checked(request, this.#o.clock());
   }
 
   revoke(serial: string): void {
@@ -145,6 +139,25 @@ export class CertificateAuthority {
 
   close(): void {
     this.#database.close();
+  }
+
+  /** @returns the certificate that the same CSR got within a day @throws as `issue` */
+  #checked(request: IssueRequest, now: Date): Certificate | undefined {
+    const { csr, kind, identity } = request;
+    checkKey(csr, kind);
+    if (now < this.issuing.validity.notBefore || now > this.issuing.validity.notAfter)
+      throw policy("the issuing CA is not valid now");
+    const same = this.#one<{ der: Uint8Array }>(
+      "select der from certificates where csr = ? and identity = ? and kind = ? and issued_at > ? and revoked_at is null",
+      hashOf(csr.der),
+      identity,
+      kind,
+      now.getTime() - DAY_MS,
+    );
+    if (same !== undefined) return parseCertificate(same.der);
+    this.#checkKeyUse(csr.fingerprint, identity, kind);
+    this.#checkCounts(request, now);
+    return undefined;
   }
 
   #issued(kind: CertificateKind, certificate: Certificate): Issued {
@@ -262,4 +275,8 @@ function policy(why: string): SuiteError {
     fault: "peer",
     details: { code: "policy", why },
   });
+}
+
+function hashOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }

@@ -1,4 +1,4 @@
-import { closeSync, fdatasyncSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fdatasyncSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 
 /** Temporary name → fdatasync → rename → directory fsync: afterwards there is the old content or the new one, whole. */
@@ -14,6 +14,26 @@ export function writeDurably(file: string, content: string | Uint8Array, mode = 
     closeSync(handle);
   }
   renameSync(temporary, file);
+  syncDirectory(file);
+}
+
+/** As `writeDurably`, but never in place of what is there: of two who come at once, one makes it. @returns whether it was made */
+export function createDurably(file: string, content: string | Uint8Array, mode = 0o600): boolean {
+  const temporary = `${file}.${process.pid}.new`;
+  writeDurably(temporary, content, mode);
+  try {
+    linkSync(temporary, file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+  syncDirectory(file);
+  return true;
+}
+
+function syncDirectory(file: string): void {
   const directory = openSync(dirname(file), "r");
   try {
     fsyncSync(directory);

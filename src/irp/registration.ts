@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Certificate } from "../pki/certificate.ts";
 import { type ParsedCsr, parseCsr } from "../pki/csr.ts";
 import type { Identity } from "../pki/identity.ts";
@@ -11,7 +12,7 @@ export interface Accounts {
   find(identity: Identity): Promise<EnrolAccount | undefined>;
   authenticateCode(user: string, code: string): Promise<EnrolAccount>;
   authenticatePassword(user: string, password: string): Promise<EnrolAccount>;
-  redeem(identity: Identity, code: string): Promise<boolean>;
+  redeem(identity: Identity, code: string, use: string): Promise<boolean>;
 }
 
 export interface EnrolAccount {
@@ -69,23 +70,18 @@ export class Registration {
     this.#notRevoked(by);
     if (by.method === "code" && kind !== "auth")
       throw new SuiteError("forbidden", "a code is for the first certificate of a device", { fault: "peer" });
-    const { issued, repeated } = this.#o.ca.issue({
+    const wanted = {
       identity: account.identity,
       name: account.name,
       kind,
       csr,
       ...(label === undefined ? {} : { label }),
-    });
-    // The code is spent when the first certificate is on record; cut off before, it still opens the door for the same CSR.
-    if (
-      by.method === "code" &&
-      kind === "auth" &&
-      !repeated &&
-      !(await this.#o.accounts.redeem(account.identity, by.code))
-    ) {
-      this.#o.ca.revoke(issued.serial);
+    };
+    // Spent before anything is issued: a code that was used for another key spoils neither a serial number nor a key.
+    this.#o.ca.check(wanted);
+    if (by.method === "code" && !(await this.#o.accounts.redeem(account.identity, by.code, csrHash(csrDer))))
       throw new SuiteError("auth-failed", "wrong user, password or code", { fault: "peer" });
-    }
+    const { issued, repeated } = this.#o.ca.issue(wanted);
     this.#o.log.info(
       { identity: account.identity, kind, serial: issued.serial, by: by.method, repeated },
       "certificate issued",
@@ -131,4 +127,8 @@ function readCsr(der: Uint8Array): ParsedCsr {
       details: { code: "bad-csr" },
     });
   }
+}
+
+function csrHash(der: Uint8Array): string {
+  return createHash("sha256").update(der).digest("hex");
 }

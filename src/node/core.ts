@@ -57,6 +57,7 @@ export async function openCore(o: CoreOptions): Promise<Core> {
     privateTargets: o.trust.revocation.privateTargets,
     clock,
     chance: () => randomBytes(4).readUInt32BE() / 2 ** 32,
+    random: randomBytes,
     log,
   });
   const history = new PeerHistory(join(home.directory, "history.db"), log);

@@ -2,7 +2,7 @@ import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:cryp
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { writeDurably } from "../irp/key-file.ts";
+import { createDurably, writeDurably } from "../irp/key-file.ts";
 import { type Certificate, fingerprintOf, parseCertificate, peerCertificate } from "../pki/certificate.ts";
 import { makeCsr } from "../pki/csr.ts";
 import type { Identity } from "../pki/identity.ts";
@@ -48,14 +48,14 @@ export class KeyFiles {
       kind === "auth"
         ? generateKeyPairSync("ec", { namedCurve: "prime256v1" })
         : generateKeyPairSync("rsa", { modulusLength: 3072 });
-    writeDurably(file, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
-    return privateKey;
+    const made = createDurably(file, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+    return made ? privateKey : createPrivateKey(readFileSync(file, "utf8"));
   }
 
   /** The CSR for a key: made once and kept, since asking again with the same one is safe. */
   csrFor(kind: "auth" | "encryption", privateKey: KeyObject, commonName: string): Buffer {
     const file = join(this.#home.keys, `${this.#stem(kind)}.csr`);
-    if (!existsSync(file)) writeDurably(file, makeCsr({ privateKey, commonName }));
+    if (!existsSync(file)) createDurably(file, makeCsr({ privateKey, commonName }));
     return readFileSync(file);
   }
 

@@ -94,7 +94,10 @@ export class Requests {
     const accepted = decision === "accept" || decision === "accept-organisation";
     const rule = decision === "accept-organisation" ? this.#organisationOf(request) : undefined;
     if (rule !== undefined) state.addTrustEntry("rules", rule, now);
+    // The last word counts: whoever is accepted is blocked no more, whoever is not is no contact any more.
     if (decision === "block") state.addTrustEntry("block", { identity: from }, now);
+    else if (accepted) state.removeTrustEntry("block", { identity: from });
+    if (!accepted) await this.#node.removeContact(from);
     state.decideRequest(from, decision === "reject" ? "rejected" : decision === "block" ? "blocked" : "accepted");
     if (accepted) await this.#node.addContact(from, request.name);
     this.#node.applyTrust();

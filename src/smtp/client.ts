@@ -190,7 +190,7 @@ class Sending {
       });
     } catch (error) {
       const failure = this.#broken === undefined ? failed(error) : asSuiteError(this.#broken.thrown);
-      this.answered = failure.code !== "unreachable" && failure.details["code"] !== 421; // 421 is about the connection
+      this.answered = failure.code !== "unreachable" && failure.details["reply"] !== 421; // 421 is about the connection
       throw failure;
     } finally {
       signal.removeEventListener("abort", abort);

@@ -94,7 +94,7 @@ export function replyOfThrown(thrown: unknown, stage: "command" | "data"): Reply
 /** What a peer's final or refusing reply means for the outbox. Temporary unless it is a 5yz. */
 export function failureOf(reply: { code: number; enhanced?: string }): SuiteError {
   const { code, enhanced = "" } = reply;
-  const details = { code, enhanced };
+  const details = { reply: code, enhanced };
   if (code < 500) {
     return new SuiteError("busy", "the peer's node cannot take the mail now", {
       fault: "peer",

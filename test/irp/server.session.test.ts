@@ -12,7 +12,7 @@ import { Registration } from "../../src/irp/registration.ts";
 import { serveIrp } from "../../src/irp/server.ts";
 import type { LocalListener } from "../../src/peertls-core/loopback.ts";
 import { upgradeServiceClient } from "../../src/peertls-core/service.ts";
-import { parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
+import { fingerprintOf, parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
 import { makeCsr } from "../../src/pki/csr.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
 import { issueAuth } from "../../src/pki/profile.ts";
@@ -317,7 +317,9 @@ describe("inside TLS", () => {
     first.socket.destroy();
     const thief = await secured();
     expect(errorOf(await thief.ask(auth))).toBe("ok");
-    expect(errorOf(await thief.ask(csr()))).toBe("auth-failed");
+    const key = makeEcKey();
+    expect(errorOf(await thief.ask(csr(key)))).toBe("auth-failed");
+    expect(ca.keyOwner(fingerprintOf(key))).toBeUndefined(); // neither issued nor spoilt
     thief.socket.destroy();
     const again = await secured();
     await again.ask(auth);

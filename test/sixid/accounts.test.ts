@@ -63,10 +63,8 @@ describe("an invitation's code", () => {
     time.advance(1);
     await expect(accounts.authenticateCode("alice", code)).rejects.toMatchObject({ code: "auth-failed" });
     const second = await accounts.invite(alice, "Alice");
-    expect([await accounts.redeem(alice, second.code), await accounts.redeem(alice, second.code)]).toEqual([
-      true,
-      false,
-    ]);
+    const redeem = (use: string) => accounts.redeem(alice, second.code, use);
+    expect([await redeem("one CSR"), await redeem("another"), await redeem("one CSR")]).toEqual([true, false, true]);
     time.advance(DAY - 1);
     expect(await accounts.authenticateCode("alice", second.code)).toMatchObject({ identity: alice });
     time.advance(1);
@@ -82,7 +80,7 @@ describe("an invitation's code", () => {
         code: "auth-failed",
         message: "wrong user, password or code",
       });
-    expect(await accounts.redeem(parseIdentity("bob@alpha.test"), code)).toBe(false);
+    expect(await accounts.redeem(parseIdentity("bob@alpha.test"), code, "CSR")).toBe(false);
   });
 
   test("is not given for another domain's people", async () => {
@@ -199,7 +197,7 @@ describe("the store", () => {
     await before.addUser({ uuid: "u", identity: alice, name: "A" });
     await before.close();
     const database = new DatabaseSync(file); // what the first version had: all but these
-    database.exec("drop table requests; drop table asked; pragma user_version = 1");
+    database.exec("drop table requests; drop table asked; alter table invitations drop column used_for; pragma user_version = 1");
     database.close();
     const store = openSqliteStore(file);
     expect((await store.user(alice))?.name).toBe("A");

@@ -166,7 +166,7 @@ test("a kept connection on which the peer says 421 is replaced, too; on a fresh 
   await client.deliver(outgoing(Buffer.from("two")), to, never);
   expect(patience).toEqual([0]);
   const failure = await failureOf(client.deliver(outgoing(Buffer.from("three")), to, never));
-  expect(failure).toMatchObject({ code: "busy", temporary: true, details: { code: 421, enhanced: "4.3.2" } });
+  expect(failure).toMatchObject({ code: "busy", temporary: true, details: { reply: 421, enhanced: "4.3.2" } });
   expect(patience).toEqual([]);
 });
 

@@ -68,9 +68,13 @@ export class Accounts {
     });
   }
 
-  /** Marks a code as used, once something was issued for it. @returns false if it was used before */
-  async redeem(identity: Identity, code: string): Promise<boolean> {
-    return this.#o.store.useInvitation(codeHash(identity, code), this.#o.clock().getTime());
+  /**
+   * Uses a code, durably, before anything is issued for it.
+   * @param use what it is used for, the hash of a CSR: the same use again is no second one, in case the answer was lost
+   * @returns false if it was used for something else
+   */
+  async redeem(identity: Identity, code: string, use: string): Promise<boolean> {
+    return this.#o.store.useInvitation(codeHash(identity, code), use, this.#o.clock().getTime());
   }
 
   /** @throws as authenticateCode */

@@ -35,7 +35,10 @@ const REQUESTS = `
   create index asked_from on asked(domain, at);
 `;
 
-const MIGRATIONS = [PEOPLE, REQUESTS];
+/** Version 3: what an invitation was used for, so that the same use again is no second one. */
+const INVITATION_USE = "alter table invitations add column used_for text;";
+
+const MIGRATIONS = [PEOPLE, REQUESTS, INVITATION_USE];
 
 /**
  * Brings a database to the present version; whoever opens it at the same time waits, and finds it done.

@@ -85,8 +85,10 @@ class SqliteStore implements DirectoryStore {
     return { identity: row.identity, expires: row.expires, ...(row.used_at === null ? {} : { usedAt: row.used_at }) };
   }
 
-  async useInvitation(hash: string, at: number): Promise<boolean> {
-    return this.#run("update invitations set used_at = ? where hash = ? and used_at is null", at, hash) === 1;
+  async useInvitation(hash: string, use: string, at: number): Promise<boolean> {
+    const sql =
+      "update invitations set used_at = coalesce(used_at, ?1), used_for = ?2 where hash = ?3 and (used_at is null or used_for = ?2)";
+    return this.#run(sql, at, use, hash) === 1;
   }
 
   async addSession(hash: string, uuid: string, expires: number): Promise<void> {

@@ -67,8 +67,8 @@ export interface DirectoryStore {
 
   addInvitation(hash: string, invitation: StoredInvitation): Promise<void>;
   invitation(hash: string): Promise<StoredInvitation | undefined>;
-  /** @returns false if it was used before */
-  useInvitation(hash: string, at: number): Promise<boolean>;
+  /** @returns false if it was used before, for something else */
+  useInvitation(hash: string, use: string, at: number): Promise<boolean>;
 
   addSession(hash: string, uuid: string, expires: number): Promise<void>;
   session(hash: string): Promise<{ uuid: string; expires: number } | undefined>;
