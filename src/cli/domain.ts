@@ -65,13 +65,19 @@ export function domainCommand(): Command {
         host: o.reach ?? reachOf(config.host),
         port: config.irpPort,
       });
-      const { identity, link, expires } = made;
+      const { identity, link, expires, enrolled } = made;
       const own = `${commandLine(undefined)} --home ${quoted(join(homedir(), `.sixtalk-${identityLocal(identity)}`))}`;
       process.stdout.write(
         `Invitation for ${identity}, good once, until ${expires.toISOString()}.\n` +
           `On that person's machine:\n  sixtalk init '${link}'\n` +
           `To try it on this one:\n  ${own} init '${link}'\n`,
       );
+      if (enrolled) {
+        process.stderr.write(
+          `Note: ${identity} is enrolled already. The link gives new certificates to the home that has the keys; ` +
+            "another home, or a second device, cannot take the place of those keys yet.\n",
+        );
+      }
     });
   domain.addCommand(domainStartCommand());
   return domain;

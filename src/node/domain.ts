@@ -48,7 +48,7 @@ export async function invite(
   user: string,
   name: string | undefined,
   reach: PeerAddress,
-): Promise<{ link: string; expires: Date; identity: Identity }> {
+): Promise<{ link: string; expires: Date; identity: Identity; enrolled: boolean }> {
   if (!/^[0-9a-f:.]+$/i.test(reach.host))
     throw new SuiteError("syntax", "where the server is reached is no IP address", {
       fault: "local",
@@ -67,7 +67,9 @@ export async function invite(
       code,
       rootHash: keys.root.fingerprint.slice(0, 32),
     });
-    return { link, expires, identity };
+    const user = await store.user(identity);
+    const enrolled = user !== undefined && (await store.record(user.uuid)) !== undefined;
+    return { link, expires, identity, enrolled };
   } finally {
     await store.close();
   }
