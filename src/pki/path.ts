@@ -5,6 +5,7 @@ import { type Name, sameName } from "./name.ts";
 import { type ComparisonBudget, constrainedNames, namesAllowed } from "./name-constraint.ts";
 import type { Oid } from "./oid.ts";
 import { type PolicyQuestion, validPolicies } from "./policy.ts";
+import type { SignatureCache } from "./signature-cache.ts";
 import type { Window } from "./time.ts";
 import { allowsExtendedUsage, allowsPurpose, type Purpose } from "./usage.ts";
 
@@ -59,6 +60,8 @@ export interface PathQuestion {
   readonly policies?: PolicyQuestion;
   /** Asked of each certificate below the anchor, once its path is good otherwise; not asked for if absent. */
   readonly revocation?: RevocationCheck;
+  /** Spares computing the signatures of CA certificates again; without it every one is computed. */
+  readonly cache?: SignatureCache;
 }
 
 /** @param issuer the certificate above it in its path */
@@ -132,7 +135,9 @@ class PathSearch {
         ? { ok: true, path: [leaf], anchor, window: leaf.validity, policies: [] }
         : (this.extend([leaf], leaf) ?? this.failure);
     // A CA may have signed a key that is none, as a point off its curve: whoever asks for it next would be thrown at.
-    return result.ok && !keyLoads(leaf) ? { ok: false, reason: "malformed", at: 0 } : result;
+    if (result.ok && !keyLoads(leaf)) return { ok: false, reason: "malformed", at: 0 };
+    if (result.ok) this.question.cache?.keep(result.path);
+    return result;
   }
 
   /** Depth first: tries every issuer of `last`, the end of `path`. Undefined: none leads to a good path. */
@@ -213,6 +218,7 @@ class PathSearch {
   private judgeSignature(subject: Certificate, issuer: Certificate): PathFailure | undefined {
     const { algorithmsAgree, signatureAlgorithm, tbs, signature } = subject;
     if (!algorithmsAgree || signatureScheme(signatureAlgorithm, this.algorithms) === undefined) return "algorithm";
+    if (this.question.cache?.has(subject, issuer)) return undefined;
     if (++this.signatureChecks > maxSignatureChecks) return "too-complex";
     try {
       const good = verifySignature(signatureAlgorithm, issuer.publicKey, tbs, signature, this.algorithms);

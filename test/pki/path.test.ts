@@ -10,6 +10,7 @@ import { type CertificateTemplate, type Issuer, issueCertificate } from "../../s
 import { encodeName } from "../../src/pki/name.ts";
 import { attributeType, extendedKeyUsage } from "../../src/pki/oid.ts";
 import { type PathQuestion, serverNameMatches, type TrustAnchor, validatePath } from "../../src/pki/path.ts";
+import { SignatureCache } from "../../src/pki/signature-cache.ts";
 import { authTemplate, type BadKind, makeCa, makeEcKey, makeTestDomain, spkiOf } from "../support/pki.ts";
 
 const now = new Date("2026-06-01T12:00:00Z");
@@ -235,6 +236,52 @@ describe("a leaf whose key is none", () => {
     const point = bytes.indexOf(home.issuing.certificate.key.keyBits);
     bytes.writeUInt8(bytes.readUInt8(point + 5) ^ 1, point + 5);
     expect(ask({ candidates: [parseCertificate(bytes)] })).toBe("signature 0");
+  });
+});
+
+describe("a cache of signatures", () => {
+  const { certificate: leaf, chain } = alice.auth;
+  const [issuing = leaf] = chain;
+
+  test("spares the signature of a CA, not that of the leaf", () => {
+    const cache = new SignatureCache();
+    // Would not verify, if anybody looked.
+    const unsigned = Object.create(issuing, { signature: { value: Buffer.alloc(70) } }) as Certificate;
+    expect(ask({ candidates: [unsigned], cache })).toBe("signature 1");
+    expect(ask({ cache })).toBe("ok 3");
+    expect(ask({ candidates: [unsigned], cache })).toBe("ok 3");
+    expect(cache.has(issuing, home.root.certificate)).toBe(true);
+    expect(cache.has(leaf, issuing)).toBe(false);
+    const forged = issueCertificate(authTemplate(alice.identity, now, home.issuing, makeEcKey()), makeEcKey());
+    expect(ask({ leaf: parseCertificate(forged), cache })).toBe("signature 0");
+  });
+
+  test("keeps nothing of a path that is bad", () => {
+    const cache = new SignatureCache();
+    ask({ purpose: "seal", cache });
+    ask({ leaf: home.bad("wrong-domain").certificate, cache });
+    ask({ time: new Date(now.getTime() + 31 * dayMs), cache });
+    expect(cache.has(issuing, home.root.certificate)).toBe(false);
+  });
+
+  test("does not take one CA for another of its name, nor one issuer for another", () => {
+    const cache = new SignatureCache();
+    const other = makeTestDomain({ domain: "example.test", now });
+    ask({ cache });
+    expect(cache.has(issuing, other.root.certificate)).toBe(false);
+    expect(cache.has(other.issuing.certificate, home.root.certificate)).toBe(false);
+    expect(ask({ anchors: [other.anchor], cache })).toBe("issuer-unknown 1");
+  });
+
+  test("forgets the oldest of more than 1,000", () => {
+    const cache = new SignatureCache();
+    const { certificate } = home.root;
+    const made = (n: number) => [leaf, { ...issuing, sha256: `${n}`, fingerprint: issuing.fingerprint }, certificate];
+    for (let n = 0; n < 1_000; n += 1) cache.keep(made(n) as Certificate[]);
+    const has = (n: number) => cache.has(made(n)[1] as Certificate, certificate);
+    cache.keep(made(0) as Certificate[]);
+    cache.keep(made(1_000) as Certificate[]);
+    expect([0, 1, 2, 1_000].map(has)).toEqual([true, false, true, true]);
   });
 });
 
