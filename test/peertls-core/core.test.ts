@@ -389,7 +389,7 @@ describe("the trust part of the configuration", () => {
       rules: [],
       revocation: { privateTargets: false },
       otherwise: "contacts",
-      requests: { port: true },
+      requests: { box: true, port: true },
     });
   });
 });
