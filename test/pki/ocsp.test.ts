@@ -189,6 +189,12 @@ describe("who may answer", () => {
     expect(signedBy(make())).toBe("unknown");
   });
 
+  test("nobody but the responder that is named: a signature of the issuer under another's name is none", () => {
+    const named = { certificate: bob.auth.certificate, privateKey: ca.privateKey };
+    expect(ask(respond({ signer: named, certificates: [] }))).toBe("unknown");
+    expect(ask(respond({ signer: named, certificates: [bob.auth.certificate] }))).toBe("unknown");
+  });
+
   test("a delegate is asked about, unless its certificate says that nobody need", () => {
     const asked: string[] = [];
     const revocation = (one: Certificate) => {
@@ -357,6 +363,18 @@ describe("limits and malformed input", () => {
     const { certificate } = alice.auth;
     const asked = makeOcspRequest({ certificate, issuer: ca.certificate, nonce: randomBytes(32) });
     for (let n = 0; n < asked.length; n += 1) malformed(asked.subarray(0, n), "syntax", parseOcspRequest);
+  });
+
+  test("a signature of odd bits is malformed", () => {
+    const { tbs, signatureAlgorithm } = parseOcspResponse(respond()).basic ?? {};
+    if (tbs === undefined || signatureAlgorithm === undefined) throw new Error("no response");
+    const basic = (unused: number) => der.sequence(tbs, signatureAlgorithm.der, der.bitString(Buffer.of(2), unused));
+    const response = (unused: number) => {
+      const bytes = der.sequence(der.oid(ocspType.basicResponse), der.octetString(basic(unused)));
+      return der.sequence(der.encode(der.tag.enumerated, Buffer.of(0)), der.explicit(0, bytes));
+    };
+    expect(ask(response(0))).toBe("unknown");
+    malformed(response(1), "certificate-malformed", parseOcspResponse);
   });
 
   test("an unknown status, a successful response without content and one of another type are malformed", () => {
