@@ -153,7 +153,12 @@ async function listening(port: number): Promise<void> {
 }
 
 const GET = "GET / HTTP/1.0\\r\\n\\r\\n";
-const versions = `Node ${process.version} (OpenSSL ${process.versions.openssl}); ${execFileSync("openssl", ["version"]).toString().split(" (")[0]}; nginx ${execFileSync("dpkg-query", ["-W", "-f", "${Version}", "nginx-light"]).toString()}`;
+const printed = (command: string, ...args: string[]) => execFileSync(command, args).toString();
+const versions = [
+  `Node ${process.version} (OpenSSL ${process.versions.openssl})`,
+  printed("openssl", "version").split(" (")[0],
+  `nginx ${printed("dpkg-query", "-W", "-f", ["$", "{Version}"].join(""), "nginx-light")}`,
+].join("; ");
 
 try {
   files();

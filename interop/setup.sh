@@ -1,33 +1,4 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the interoperability runs drive. Opens no port, starts no service; a second run is quick.
-set -euo pipefail
-
-packages=(openssl curl lftp swaks libnet-ssleay-perl libio-socket-ssl-perl baresip-core python3)
-
-if ! command -v apt-get >/dev/null; then
-  echo "interop/setup.sh: this is no Debian; install yourself: ${packages[*]}"
-  exit 0
-fi
-
-missing=()
-for package in "${packages[@]}"; do
-  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
-done
-[ ${#missing[@]} -eq 0 ] && exit 0
-
-if [ "$(id -u)" != 0 ]; then
-  echo "interop/setup.sh: not root, so nothing was installed; missing: ${missing[*]}"
-  exit 0
-fi
-
-# Keeps package scripts from starting services; taken away again if we made it.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
-  printf '#!/bin/sh\nexit 101\n' >"$policy"
-  chmod 755 "$policy"
-  trap 'rm -f "$policy"' EXIT
-fi
-
-export DEBIAN_FRONTEND=noninteractive
-install() { apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; }
-install || { apt-get update -qq && install; }
+# The Debian packages that the interoperability runs drive.
+exec "$(dirname "$0")/../bin/install-packages.sh" \
+  openssl curl lftp swaks libnet-ssleay-perl libio-socket-ssl-perl baresip-core python3

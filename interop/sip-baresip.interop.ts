@@ -79,7 +79,7 @@ test.each(["udp", "tcp", "tls"] as const)(
     const { stage, alice } = pair;
     const phone = await baresip(transport);
     try {
-      await phone.shows(/SIP\/2\.0 200 OK[^]*?CSeq: \d+ REGISTER/);
+      await phone.shows(/SIP\/2\.0 200 OK[\s\S]*?CSeq: \d+ REGISTER/);
       await stage.command(alice, "send", "bob@beta.test", `Hello by ${transport}`);
       await phone.shows(`\r\n\r\nHello by ${transport}`);
       await phone.type("message", `typed by ${transport}`);

@@ -334,9 +334,13 @@ function nodeClient(port: number, as: TestCredentials, session?: Buffer): Promis
       ...pair(as),
       ...(session === undefined ? {} : { session }),
     });
+    const enough = () => {
+      if (seen.bytes > 0 && seen.tickets > 0) socket.end(); // in either order
+    };
     socket.on("session", (ticket: Buffer) => {
       seen.tickets += 1;
       seen.session = ticket;
+      enough();
     });
     socket.on("secureConnect", () => {
       seen.reused = socket.isSessionReused();
@@ -344,7 +348,7 @@ function nodeClient(port: number, as: TestCredentials, session?: Buffer): Promis
     });
     socket.on("data", (chunk: Buffer) => {
       seen.bytes += chunk.length;
-      if (seen.tickets > 0) socket.end();
+      enough();
     });
     socket.on("error", (error) => {
       seen.alert = alertNumber(error) ?? -1;

@@ -197,7 +197,9 @@ describe("the store", () => {
     await before.addUser({ uuid: "u", identity: alice, name: "A" });
     await before.close();
     const database = new DatabaseSync(file); // what the first version had: all but these
-    database.exec("drop table requests; drop table asked; alter table invitations drop column used_for; pragma user_version = 1");
+    database.exec(
+      "drop table requests; drop table asked; alter table invitations drop column used_for; pragma user_version = 1",
+    );
     database.close();
     const store = openSqliteStore(file);
     expect((await store.user(alice))?.name).toBe("A");
