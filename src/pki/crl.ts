@@ -315,8 +315,7 @@ class EntryIndex {
 /** Certificates of different issuers often have the same serial numbers. */
 function saltOf(issuer: Name): number {
   let hash = 0;
-  for (const letter of issuer.comparable.join("\x01"))
-    hash = Math.imul(hash ^ (letter.codePointAt(0) ?? 0), 0x01000193);
+  for (const letter of issuer.key) hash = Math.imul(hash ^ (letter.codePointAt(0) ?? 0), 0x01000193);
   return hash;
 }
 
@@ -342,14 +341,14 @@ function contentStart(bytes: Uint8Array, at: number): number {
   return at + 2 + (first > 0x7f ? first & 0x7f : 0);
 }
 
-/** Where the value at `at` ends; it must have this tag, a definite minimal length, and lie within the bytes. */
+/** Where the value at `at` ends; it must have this tag, a definite minimal length, and lie within the bytes. An indefinite
+ * length counts as one that is not minimal. */
 function endOf(bytes: Uint8Array, at: number, tag: number): number {
   if (bytes[at] !== tag) throw malformed("unexpected type");
   const first = bytes[at + 1] ?? 0x80;
   let length = first;
   const start = contentStart(bytes, at);
   if (first > 0x7f) {
-    if (first === 0x80 || first > 0x84) throw malformed("length");
     length = 0;
     for (let n = at + 2; n < start; n += 1) length = length * 256 + (bytes[n] ?? 0);
     if (length < 0x80 || bytes[at + 2] === 0) throw malformed("length is not minimal");

@@ -26,6 +26,8 @@ export interface Name {
   readonly rdns: readonly Rdn[];
   /** Per RDN, what RFC 5280 §7.1 compares. */
   readonly comparable: readonly string[];
+  /** The same for all names that compare as equal, and for no others. */
+  readonly key: string;
 }
 
 /** Reads a Name (an RDNSequence). Throws SuiteError "syntax". */
@@ -90,6 +92,7 @@ class ReadName implements Name {
   readonly der: Uint8Array;
   readonly rdns: readonly Rdn[];
   private folded: readonly string[] | undefined;
+  private joined: string | undefined;
 
   constructor(bytes: Uint8Array, rdns: readonly Rdn[]) {
     this.der = bytes;
@@ -99,6 +102,11 @@ class ReadName implements Name {
   get comparable(): readonly string[] {
     this.folded ??= this.rdns.map((rdn) => rdn.map(comparableAttribute).sort().join("\0"));
     return this.folded;
+  }
+
+  get key(): string {
+    this.joined ??= this.comparable.join("\x01");
+    return this.joined;
   }
 }
 

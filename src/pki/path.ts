@@ -1,7 +1,7 @@
 import { type AlgorithmPolicy, rsaAllowed, signatureScheme, standardAlgorithms, verifySignature } from "./algorithm.ts";
 import type { Certificate } from "./certificate.ts";
 import { parseDomain } from "./identity.ts";
-import { type Name, sameName } from "./name.ts";
+import { sameName } from "./name.ts";
 import { type ComparisonBudget, constrainedNames, namesAllowed } from "./name-constraint.ts";
 import type { Oid } from "./oid.ts";
 import { type PolicyQuestion, validPolicies } from "./policy.ts";
@@ -234,7 +234,7 @@ class PathSearch {
   }
 
   private offer(issuer: Issuer): void {
-    const subject = nameKey(issuer.certificate.subject);
+    const subject = issuer.certificate.subject.key;
     const alike = this.bySubject.get(subject);
     if (alike === undefined) this.bySubject.set(subject, [issuer]);
     else alike.push(issuer);
@@ -242,7 +242,7 @@ class PathSearch {
 
   /** Whose name is the issuer's, whose key is not in the path yet; the likely ones first. */
   private issuersOf(certificate: Certificate, path: readonly Certificate[]): Issuer[] {
-    const named = this.bySubject.get(nameKey(certificate.issuer)) ?? [];
+    const named = this.bySubject.get(certificate.issuer.key) ?? [];
     const fresh = named.filter((issuer) => !path.some((earlier) => sameSubject(earlier, issuer.certificate)));
     return fresh.toSorted((a, b) => likelihood(b, certificate) - likelihood(a, certificate));
   }
@@ -285,10 +285,6 @@ function isSelfIssued(certificate: Certificate): boolean {
 
 function sameSubject(a: Certificate, b: Certificate): boolean {
   return Buffer.compare(a.spki, b.spki) === 0 && sameName(a.subject, b.subject);
-}
-
-function nameKey(name: Name): string {
-  return name.comparable.join("\x01");
 }
 
 function intersection(path: readonly Certificate[]): Window {

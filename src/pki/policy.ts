@@ -42,7 +42,6 @@ export function validPolicies(path: readonly Certificate[], question: PolicyQues
     const isLast = index === last - 1;
     const selfIssued = sameName(certificate.issuer, certificate.subject);
     const level = levelOf(certificate, above, any > 0 || (!isLast && selfIssued));
-    if (level.size === 0 && explicit === 0) return undefined;
     if (!isLast) {
       if (!applyMappings(certificate, level, above, mapping > 0)) return undefined;
       if (!selfIssued) {

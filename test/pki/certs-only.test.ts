@@ -38,13 +38,19 @@ test.each([[["-nocrl"]], [[]]])("we read what openssl crl2pkcs7 %o writes", asyn
   expect(hashes(readCertsOnly(readFileSync(file("a.p7"))))).toEqual(hashes(certificates));
 });
 
+test("what is written does not depend on the order of the certificates: it is a SET", () => {
+  expect(writeCertsOnly(certificates.toReversed())).toEqual(writeCertsOnly(certificates));
+});
+
 test("what is written is read again, none and one and three", () => {
   for (const some of [[], [leaf], certificates])
     expect(hashes(readCertsOnly(writeCertsOnly(some)))).toEqual(hashes(some));
 });
 
 describe("what is no certs-only message", () => {
-  const message = (o: { type?: string; certificates?: readonly Uint8Array[]; signers?: Uint8Array } = {}) =>
+  const message = (
+    o: { type?: string; certificates?: readonly Uint8Array[]; signers?: Uint8Array; content?: Uint8Array } = {},
+  ) =>
     der.sequence(
       der.oid(o.type ?? contentType.signedData),
       der.explicit(
@@ -52,7 +58,7 @@ describe("what is no certs-only message", () => {
         der.sequence(
           der.integer(1),
           der.set(),
-          der.sequence(der.oid(contentType.data)),
+          der.sequence(der.oid(contentType.data), o.content ?? Buffer.alloc(0)),
           der.implicitConstructed(0, ...(o.certificates ?? [leaf.der])),
           o.signers ?? der.set(),
         ),
@@ -61,6 +67,7 @@ describe("what is no certs-only message", () => {
 
   test("the frame of the cases below is one", () => {
     expect(readCertsOnly(message())).toHaveLength(1);
+    expect(readCertsOnly(message({ content: Buffer.alloc(1_000_000) }))).toHaveLength(1);
     expect(readCertsOnly(message({ certificates: Array.from({ length: 64 }, () => leaf.der) }))).toHaveLength(64);
   });
 
@@ -71,7 +78,7 @@ describe("what is no certs-only message", () => {
     ["an attribute certificate", message({ certificates: [der.implicitConstructed(2)] })],
     ["65 certificates", message({ certificates: Array.from({ length: 65 }, () => leaf.der) })],
     ["a byte behind it", Buffer.concat([message(), Buffer.of(0)])],
-    ["longer than 1 MiB", Buffer.alloc((1 << 20) + 1, 0x30)],
+    ["longer than 1 MiB", message({ content: Buffer.alloc(1 << 20) })],
     ["nothing", Buffer.alloc(0)],
   ])("%s", (_, bytes) => {
     expect(() => readCertsOnly(bytes)).toThrow(

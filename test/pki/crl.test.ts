@@ -10,10 +10,10 @@ import * as der from "../../src/pki/der.ts";
 import { allReasons, type CrlReason, crlReasons } from "../../src/pki/distribution-point.ts";
 import { encodeExtension } from "../../src/pki/extension.ts";
 import { encodeName, readName } from "../../src/pki/name.ts";
-import { attributeType, crlEntryExtension, crlExtension } from "../../src/pki/oid.ts";
+import { attributeType, crlEntryExtension, crlExtension, signatureAlgorithm } from "../../src/pki/oid.ts";
 import { derToPem } from "../../src/pki/pem.ts";
 import { openssl, temporaryFolder } from "../support/openssl.ts";
-import { makeTestDomain } from "../support/pki.ts";
+import { makeCa, makeTestDomain, rsaKeyOf } from "../support/pki.ts";
 
 const now = new Date(Math.floor(Date.now() / 1000) * 1000);
 const hour = 3_600_000;
@@ -85,12 +85,33 @@ describe("a list that we issued", () => {
     expect(read.signedBy(ca.certificate)).toBe(false);
   });
 
-  test("inner and outer algorithm that differ: signed by nobody", () => {
-    const outer = new der.DerCursor(der.readDer(make()).content);
+  test("inner and outer algorithm that differ, if only in how they are written: signed by nobody", () => {
+    const issuer = makeCa("RSA", now, { key: rsaKeyOf("crl") });
+    const bytes = make({ issuer });
+    const outer = new der.DerCursor(der.readDer(bytes).content);
     const [tbs, , signature] = [outer.next(), outer.next(), outer.next()];
-    const other = der.sequence(der.oid("1.2.840.10045.4.3.3"));
-    const read = parseRevocationList(der.sequence(tbs.bytes, other, signature.bytes));
-    expect(read.signedBy(ca.certificate)).toBe(false);
+    const withoutNull = der.sequence(der.oid(signatureAlgorithm.sha256WithRsa));
+    const read = parseRevocationList(der.sequence(tbs.bytes, withoutNull, signature.bytes));
+    expect(parseRevocationList(bytes).signedBy(issuer.certificate)).toBe(true);
+    expect(read.signedBy(issuer.certificate)).toBe(false);
+  });
+
+  test("is written as RFC 5280 wants it", () => {
+    const has = (o: Partial<RevocationListTemplate>, hex: string) => make(o).includes(Buffer.from(hex, "hex"));
+    // No reason is said by saying nothing.
+    expect(has({ entries: [entry(1, "unspecified")] }, "0603551d15")).toBe(false);
+    expect(has({ entries: [entry(1, "superseded")] }, "0603551d15")).toBe(true);
+    // An empty list of entries is absent: the extensions follow the times.
+    const next = Buffer.from(der.time(at(hour))).toString("hex");
+    expect(has({}, `${next}a0`)).toBe(true);
+    expect(has({ entries: [entry(1)] }, `${next}30`)).toBe(true);
+    // Named bits without zeros at the end.
+    expect(has({ scope: { reasons: 1 << 1 } }, "83020640")).toBe(true);
+    expect(has({ scope: { reasons: (1 << 1) | (1 << 8) } }, "8303074080")).toBe(true);
+    expect(has({ scope: { reasons: 1 << 7 } }, "83020001")).toBe(true);
+    // Whoever does not know that an entry is of another issuer must not use the list.
+    const other = { ...entry(1), issuer: home.root.certificate.subjectDer };
+    expect(has({ entries: [other], scope: { indirect: true } }, "0603551d1d0101ff")).toBe(true);
   });
 
   test("tells its scope", () => {
@@ -177,11 +198,19 @@ describe("openssl judges what we issue", () => {
   });
 });
 
+const one = (...extensions: Uint8Array[]) =>
+  der.sequence(der.integer(5), der.time(at(-hour)), ...(extensions.length ? [der.sequence(...extensions)] : []));
+
+test("a scope that says FALSE says nothing", () => {
+  const scope = (octet: number) => der.sequence(...[1, 4].map((n) => der.implicitPrimitive(n, Buffer.of(octet))));
+  const read = (octet: number) =>
+    parseRevocationList(unsigned(one(), [encodeExtension(crlExtension.issuingDistributionPoint, true, scope(octet))]));
+  expect(read(0).scope).toEqual({ reasons: allReasons, indirect: false });
+  expect(read(0xff).scope).toEqual({ only: "user", reasons: allReasons, indirect: true });
+});
+
 describe("unknown extensions", () => {
   const odd = (critical: boolean) => encodeExtension("1.2.3.4", critical, der.nullValue());
-  const one = (...extensions: Uint8Array[]) =>
-    der.sequence(der.integer(5), der.time(at(-hour)), ...(extensions.length ? [der.sequence(...extensions)] : []));
-
   test.each<[string, Buffer, string[]]>([
     ["critical in the list", unsigned(one(), [odd(true)]), ["1.2.3.4"]],
     ["not critical in the list", unsigned(one(), [odd(false)]), []],
@@ -203,8 +232,13 @@ describe("unknown extensions", () => {
 describe("limits and malformed input", () => {
   const plain = (serial: Uint8Array) => der.sequence(der.encode(der.tag.integer, serial), der.time(at(-hour)));
 
-  test("65 MiB are too long, unread", () => {
-    malformed(Buffer.alloc(64 * 1024 * 1024 + 1, 0x30));
+  test("64 MiB are read, 65 are too long", () => {
+    const outer = new der.DerCursor(der.readDer(make()).content);
+    const [tbs, algorithm] = [outer.next(), outer.next()];
+    const long = (mebibytes: number) =>
+      der.sequence(tbs.bytes, algorithm.bytes, der.bitString(Buffer.alloc(mebibytes * 1024 * 1024 - 1_000)));
+    expect(parseRevocationList(long(64)).size).toBe(0);
+    malformed(long(65));
   });
 
   test("4,000,000 entries are read, one more is not", () => {
@@ -237,6 +271,32 @@ describe("limits and malformed input", () => {
     });
   });
 
+  const signedWith = (signature: Uint8Array, ...changed: readonly Uint8Array[]) => {
+    const outer = new der.DerCursor(der.readDer(make()).content);
+    const [tbs, algorithm] = [outer.next(), outer.next()];
+    return der.sequence(changed.length > 0 ? der.sequence(...changed) : tbs.bytes, algorithm.bytes, signature);
+  };
+  /** With another version, or none. */
+  const version = (n?: number) => {
+    const fields = new der.DerCursor(new der.DerCursor(der.readDer(make()).content).next().content);
+    fields.next(der.tag.integer);
+    const rest: Uint8Array[] = [];
+    while (!fields.done) rest.push(fields.next().bytes);
+    return signedWith(der.bitString(Buffer.of(2)), ...(n === undefined ? [] : [der.integer(n)]), ...rest);
+  };
+
+  /** An entry of 133 octets. */
+  const long = one(encodeExtension("1.2.3", false, Buffer.alloc(102)));
+  test("the frame of a row below is read", () => {
+    expect([...long.subarray(0, 3)]).toEqual([0x30, 0x81, long.length - 3]);
+    expect(parseRevocationList(unsigned(long)).size).toBe(1);
+  });
+
+  test("version 2 is read, and version 1, which is not written down", () => {
+    expect([version(1), version()].map((bytes) => parseRevocationList(bytes).size)).toEqual([0, 0]);
+    expect(parseRevocationList(signedWith(der.bitString(Buffer.of(2)))).size).toBe(0);
+  });
+
   const bad = (...parts: number[]) => unsigned(Buffer.from(parts));
   test.each<[string, Buffer]>([
     ["an entry that is no SEQUENCE", bad(0x31, 0)],
@@ -244,12 +304,12 @@ describe("limits and malformed input", () => {
     ["a serial that is no INTEGER", bad(0x30, 3, 4, 1, 1)],
     ["a serial without a date", bad(0x30, 3, 2, 1, 1)],
     ["a date that is no date", bad(0x30, 5, 2, 1, 1, 4, 0)],
-    ["a date that overruns its entry", bad(0x30, 5, 2, 1, 1, 0x17, 1, 0x31)],
-    ["an entry that overruns the list", bad(0x30, 9, 2, 1, 1, 0x17, 0)],
+    ["a date that overruns its entry", bad(0x30, 5, 2, 1, 1, 0x17, 7, 0x30, 5, 2, 1, 2, 0x17, 0)],
+    ["an entry that overruns the list", bad(0x30, 9, 2, 1, 1, 0x17, 4)],
     ["an indefinite length", bad(0x30, 0x80, 2, 1, 1, 0x17, 0, 0, 0)],
     ["a length of 5 octets", bad(0x30, 0x85, 0, 0, 0, 0, 5, 2, 1, 1, 0x17, 0)],
     ["a length that is not minimal", bad(0x30, 0x81, 5, 2, 1, 1, 0x17, 0)],
-    ["a leading zero in a length", bad(0x30, 0x82, 0, 0x85, ...Array.from({ length: 0x85 }, () => 0))],
+    ["a leading zero in a length", unsigned(Buffer.concat([Buffer.of(0x30, 0x82, 0), long.subarray(2)]))],
     ["entry extensions that are none", bad(0x30, 7, 2, 1, 1, 0x17, 0, 5, 0)],
     [
       "an extension twice",
@@ -258,6 +318,9 @@ describe("limits and malformed input", () => {
         [1, 2].map(() => encodeExtension(crlExtension.crlNumber, false, der.integer(1))),
       ),
     ],
+    ["version 3", version(2)],
+    ["version 1 that says so", version(0)],
+    ["a signature of odd bits", signedWith(der.bitString(Buffer.of(2), 1))],
     ["something behind the entries", unsigned(Buffer.alloc(0), [], [der.sequence(), der.nullValue()])],
     ["a byte behind it", Buffer.concat([make(), Buffer.of(0)])],
     ["nothing", Buffer.alloc(0)],

@@ -37,6 +37,9 @@ const pointed = (...distributionPoints: readonly Partial<DistributionPoint>[]): 
   Object.assign(Object.create(alice) as Certificate, {
     distributionPoints: distributionPoints.map((point) => ({ reasons: allReasons, ...point })),
   });
+/** Private fields do not come along with a prototype: other fields are laid over the list itself. */
+const changed = (read: RevocationList, fields: Partial<RevocationList>): RevocationList => Object.assign(read, fields);
+const odd = { criticalUnknown: ["1.2.3"] };
 const uri = (text: string) => [{ type: "uri" as const, text }];
 const nameOf = (issuer: Issuer) => [{ type: "directoryName" as const, name: issuer.certificate.subject }];
 
@@ -81,10 +84,7 @@ describe("the issuer's own lists", () => {
   });
 
   test("a list with a critical extension that is not known does not count, even if it revokes", () => {
-    const odd = { criticalUnknown: { value: ["1.2.3"] } };
-    const read = list({ entries: [ofAlice] });
-    // Private fields do not come along with a prototype: the property is laid over the list itself.
-    expect(statusOf([Object.defineProperties(read, odd)])).toBe("unknown");
+    expect(statusOf([changed(list({ entries: [ofAlice] }), odd)])).toBe("unknown");
   });
 
   test("an issuer that may not sign lists has signed none", () => {
@@ -149,6 +149,15 @@ describe("indirect lists", () => {
     expect(statusOf([indirect({ entries: [ofAlice] }), ofRoot], { signers }, certificate)).toBe("good");
   });
 
+  test("a point without a place means the lists of its issuer's name", () => {
+    const place = (issuer: Issuer) => {
+      const read = indirect();
+      return changed(read, { scope: { ...read.scope, fullName: nameOf(issuer) } });
+    };
+    expect(statusOf([place(other), ofRoot], { signers }, certificate)).toBe("good");
+    expect(statusOf([place(ca), ofRoot], { signers }, certificate)).toBe("unknown");
+  });
+
   test("one that does not say that it is indirect is none", () => {
     expect(statusOf([list({ issuer: other }), ofRoot], { signers }, certificate)).toBe("unknown");
   });
@@ -190,6 +199,8 @@ describe("deltas", () => {
   const complete = (o: Partial<RevocationListTemplate> = {}) => list({ number: 10, ...o });
   const delta = (o: Partial<RevocationListTemplate> = {}) => list({ number: 12, delta: 10, ...o });
   const restored: RevokedTemplate = { ...ofAlice, reason: "removeFromCRL" };
+  const forger = { certificate: ca.certificate, privateKey: makeEcKey() };
+  const ofUsers = { only: "user" } as const;
   const held: RevokedTemplate = { ...ofAlice, reason: "certificateHold" };
 
   test.each<[string, readonly RevocationList[], string]>([
@@ -210,11 +221,37 @@ describe("deltas", () => {
       [complete(), delta({ entries: [held] }), list({ number: 13, delta: 10, entries: [restored] })],
       "good",
     ],
+    ["one is signed by nobody we know", [complete(), delta({ entries: [ofAlice], issuer: forger })], "good"],
+    ["one is for some reasons", [complete(), delta({ entries: [ofAlice], scope: { reasons: 1 << 1 } })], "good"],
+    [
+      "one is of another place",
+      [complete(), delta({ entries: [ofAlice], scope: { urls: ["http://a.test/"] } })],
+      "good",
+    ],
+    [
+      "one is of the same place",
+      [complete({ scope: ofUsers }), delta({ entries: [ofAlice], scope: ofUsers })],
+      "revoked superseded",
+    ],
+    [
+      "one has a critical extension that is not known",
+      [complete(), changed(delta({ entries: [ofAlice] }), odd)],
+      "good",
+    ],
     ["an old complete list stays old", [complete({ nextUpdate: at(-1) }), delta()], "stale"],
   ])("%s", (_, lists, expected) => {
     expect(statusOf(lists)).toBe(expected);
     expect(statusOf(lists.toReversed())).toBe(expected);
   });
+});
+
+test("a delta adds nothing to a list by another key, though both keys may sign", () => {
+  const other = makeCa("example.test CA", now, { issuer: home.root, differences: { keyUsage: ["cRLSign"] } });
+  const o = { signers: [other.certificate] };
+  const [complete, ofRoot] = [list({ number: 10 }), list({ issuer: home.root })];
+  const delta = list({ issuer: other, number: 12, delta: 10, entries: [ofAlice] });
+  expect(statusOf([complete, delta, ofRoot], o)).toBe("good");
+  expect(statusOf([list({ issuer: other, number: 10 }), delta, ofRoot], o)).toBe("revoked superseded");
 });
 
 describe("a path whose certificates must not be revoked", () => {
