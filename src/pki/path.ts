@@ -218,8 +218,8 @@ class PathSearch {
   private judgeSignature(subject: Certificate, issuer: Certificate): PathFailure | undefined {
     const { algorithmsAgree, signatureAlgorithm, tbs, signature } = subject;
     if (!algorithmsAgree || signatureScheme(signatureAlgorithm, this.algorithms) === undefined) return "algorithm";
+    if (++this.signatureChecks > maxSignatureChecks) return "too-complex"; // known ones too: the search has to end
     if (this.question.cache?.has(subject, issuer)) return undefined;
-    if (++this.signatureChecks > maxSignatureChecks) return "too-complex";
     try {
       const good = verifySignature(signatureAlgorithm, issuer.publicKey, tbs, signature, this.algorithms);
       return good ? undefined : "signature";
