@@ -1,7 +1,7 @@
 import type { DerElement } from "./der.ts";
 import * as der from "./der.ts";
 import { type GeneralName, readGeneralNames } from "./general-name.ts";
-import { type Name, readName, sameName } from "./name.ts";
+import { type Name, readName, readRdn, sameName } from "./name.ts";
 
 /** Why a certificate was revoked (RFC 5280 §5.3.1), by code. */
 export const crlReasons = {
@@ -61,7 +61,9 @@ export function readDistributionPointName(element: DerElement): Pick<Distributio
   const relativeName = fullName === undefined ? cursor.next(der.contextConstructed(1)) : undefined;
   cursor.end();
   if (fullName !== undefined) return { fullName: readGeneralNames(fullName.content, maxNames) };
-  return { relativeName: relativeName?.content ?? new Uint8Array() };
+  if (relativeName === undefined) return {};
+  readRdn(relativeName);
+  return { relativeName: relativeName.content };
 }
 
 /** ReasonFlags with an implicit tag. */
@@ -72,7 +74,7 @@ export function readReasonFlags(element: DerElement): number {
   return mask;
 }
 
-/** All names of a point, a relative one made whole with the CRL issuer's name. */
+/** All names of a point, a relative one made whole with the CRL issuer's name. Total. */
 export function pointNames(
   point: Pick<DistributionPoint, "fullName" | "relativeName">,
   crlIssuer: Name,
@@ -81,7 +83,11 @@ export function pointNames(
   if (point.relativeName === undefined) return [];
   const issuer = der.readDer(crlIssuer.der).content;
   const whole = der.sequence(issuer, der.encode(der.tag.set, point.relativeName));
-  return [{ type: "directoryName", name: readName(der.readDer(whole)) }];
+  try {
+    return [{ type: "directoryName", name: readName(der.readDer(whole)) }];
+  } catch {
+    return [{ type: "other", tag: der.tag.set, bytes: point.relativeName }]; // too long a name: the same as none
+  }
 }
 
 /** Whether two lists have a name in common. */

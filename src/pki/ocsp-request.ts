@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import { readAlgorithm, readKeyInfo } from "./algorithm.ts";
+import { readAlgorithm } from "./algorithm.ts";
 import type { Certificate } from "./certificate.ts";
 import type { DerElement } from "./der.ts";
 import * as der from "./der.ts";
@@ -83,7 +83,7 @@ export function isCertId(id: CertId, serial: Uint8Array, issuer: Certificate): b
   if (id.hash === undefined || Buffer.compare(id.serial, serial) !== 0) return false;
   return (
     Buffer.compare(id.issuerNameHash, hash(id.hash, issuer.subjectDer, "buffer")) === 0 &&
-    Buffer.compare(id.issuerKeyHash, hash(id.hash, keyBits(issuer), "buffer")) === 0
+    Buffer.compare(id.issuerKeyHash, hash(id.hash, issuer.key.keyBits, "buffer")) === 0
   );
 }
 
@@ -103,7 +103,7 @@ export function encodeCertId(serial: Uint8Array, issuer: Certificate, name: Ocsp
   return der.sequence(
     der.sequence(der.oid(digestAlgorithm[name]), der.nullValue()),
     der.octetString(hash(name, issuer.subjectDer, "buffer")),
-    der.octetString(hash(name, keyBits(issuer), "buffer")),
+    der.octetString(hash(name, issuer.key.keyBits, "buffer")),
     der.integer(serial),
   );
 }
@@ -133,11 +133,6 @@ const hashes: ReadonlyMap<Oid, OcspHash> = new Map<Oid, OcspHash>([
   [digestAlgorithm.sha1, "sha1"],
   [digestAlgorithm.sha256, "sha256"],
 ]);
-
-/** What the key hash is over: the BIT STRING's content without the count of unused bits. */
-function keyBits(issuer: Certificate): Uint8Array {
-  return readKeyInfo(der.readDer(issuer.spki)).keyBits;
-}
 
 function sequenceOf(element: DerElement): Uint8Array {
   if (element.tag !== der.tag.sequence) throw malformed("not a sequence");

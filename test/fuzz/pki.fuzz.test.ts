@@ -128,6 +128,10 @@ const question: Omit<PathQuestion, "leaf"> = {
   purpose: "peer",
 };
 
+const ofIssuer = parseRevocationList(
+  issueRevocationList({ issuer, entries: [], number: 1, thisUpdate: now, nextUpdate: later, scope: { reasons: 2 } }),
+);
+
 test("a certificate is read or malformed, and what is read can be asked for everything", () => {
   fuzz("certificate-malformed", seeds, (bytes) => {
     const certificate = parseCertificate(bytes);
@@ -140,6 +144,9 @@ test("a certificate is read or malformed, and what is read can be asked for ever
         validatePath({ ...question, leaf, anchors: [{ name: "odd", certificate }], purpose: "any" }),
         validatePath({ ...question, leaf: certificate, anchors: [{ name: "odd", certificate }], purpose: "any" }),
       ];
+      const o = { lists: [ofIssuer], signers: [certificate], time: now, graceMs: 0 };
+      revocationOf(certificate, issuer.certificate, home.anchor, o);
+      revocationOf(leaf, certificate, { name: "odd", certificate }, o);
       for (const way of ways) if (way.ok) for (const one of way.path) expect(one.publicKey.type).toBe("public");
     });
     expect(certificate.der.length).toBeLessThanOrEqual(32 * 1024);

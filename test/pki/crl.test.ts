@@ -109,6 +109,9 @@ describe("a list that we issued", () => {
     expect(has({ scope: { reasons: 1 << 1 } }, "83020640")).toBe(true);
     expect(has({ scope: { reasons: (1 << 1) | (1 << 8) } }, "8303074080")).toBe(true);
     expect(has({ scope: { reasons: 1 << 7 } }, "83020001")).toBe(true);
+    // Whoever does not know what the list is about must not use it.
+    expect(has({ scope: { only: "user" } }, "0603551d1c0101ff")).toBe(true);
+    expect(has({ delta: 1, number: 2 }, "0603551d1b0101ff")).toBe(true);
     // Whoever does not know that an entry is of another issuer must not use the list.
     const other = { ...entry(1), issuer: home.root.certificate.subjectDer };
     expect(has({ entries: [other], scope: { indirect: true } }, "0603551d1d0101ff")).toBe(true);

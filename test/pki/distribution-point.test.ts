@@ -51,6 +51,17 @@ describe("a distribution point is read", () => {
     expect(whole?.type === "directoryName" && showName(whole.name)).toBe("CN=Part 1,CN=CA");
   });
 
+  test("a relative name that makes too long a name is the same as no other, itself included", () => {
+    const many = Array.from({ length: 64 }, (_, n) => [attributeType.commonName, `${n}`] as const);
+    const attribute = der.sequence(der.oid(attributeType.commonName), der.utf8String("Part 1"));
+    const point = read(der.implicitConstructed(0, der.implicitConstructed(1, attribute)));
+    const names = pointNames(point, parsed(encodeName(many)));
+    expect(names).toHaveLength(1);
+    expect(shareName(names, names)).toBe(false);
+    const fitting = pointNames(point, parsed(encodeName(many.slice(1))));
+    expect(shareName(fitting, fitting)).toBe(true);
+  });
+
   test("64 names, not 65", () => {
     const names = (count: number) => Array.from({ length: count }, (_, n) => encodeUri(`http://a.test/${n}`));
     expect(read(fullName(...names(64))).fullName).toHaveLength(64);
@@ -61,6 +72,8 @@ describe("a distribution point is read", () => {
     ["a name that is no choice", [der.implicitConstructed(0)]],
     ["a choice that does not exist", [der.implicitConstructed(0, der.implicitConstructed(2, encodeUri("http://a/")))]],
     ["no names", [fullName()]],
+    ["a relative name that is none", [der.implicitConstructed(0, der.implicitConstructed(1, der.nullValue()))]],
+    ["a relative name of nothing", [der.implicitConstructed(0, der.implicitConstructed(1))]],
     ["something behind", [der.implicitConstructed(3)]],
     ["the wrong order", [der.implicitConstructed(2, encodeUri("http://a/")), reasons(6, 0x40)]],
   ])("not %s", (_, parts) => {
