@@ -91,6 +91,7 @@ function bodyOf(response: IncomingMessage, url: URL, maxBytes: number): Promise<
         );
       } else parts.push(chunk);
     });
+    response.on("close", () => reject(unreachable(url))); // without effect behind the end
     response.on("end", () => {
       if (response.complete) resolve(Buffer.concat(parts));
       else reject(unreachable(url));

@@ -49,6 +49,7 @@ export class PeerTls {
   readonly #data = new Map<string, Announced>();
   readonly #connected = new Set<(connection: PeerConnection) => void>();
   readonly #denials: Denial[] = [];
+  readonly #accepted = new Set<Socket>();
   #server: Server | undefined;
 
   constructor(options: PeerTlsOptions, proof: SelfTest) {
@@ -101,7 +102,11 @@ export class PeerTls {
         details: { failed: this.selfTest.failed.join(", ") },
       });
     }
-    const server = createServer({ pauseOnConnect: false, noDelay: true }, (raw) => this.#gate.accept(raw, this.#door));
+    const server = createServer({ pauseOnConnect: false, noDelay: true }, (raw) => {
+      this.#accepted.add(raw);
+      raw.once("close", () => this.#accepted.delete(raw));
+      this.#gate.accept(raw, this.#door);
+    });
     await listening(server, at);
     this.#server = server;
     const bound = this.address as PeerAddress;
@@ -240,6 +245,7 @@ export class PeerTls {
     this.#server = undefined;
     const closed = server === undefined ? undefined : new Promise<void>((resolve) => server.close(() => resolve()));
     for (const connection of this.#gate.connections) connection.destroy();
+    for (const raw of this.#accepted) raw.destroy(); // those whose handshake is not over
     await closed;
   }
 

@@ -26,12 +26,18 @@ export class Refreshed {
     return this.#failures;
   }
 
-  /** Resolves when it has come or failed. */
+  /** Resolves when it has come or failed; joins a fetch that is under way. */
   now(): Promise<void> {
     this.#fetching ??= this.#once().finally(() => {
       this.#fetching = undefined;
     });
     return this.#fetching;
+  }
+
+  /** As `now`, but what was asked before this moment does not count. */
+  async anew(): Promise<void> {
+    await this.#fetching;
+    await this.now();
   }
 
   /** @param milliseconds give or take a tenth */

@@ -120,7 +120,7 @@ export class Revocations implements RevocationSource {
   /** Fetches everything now. Resolves when each has come or failed. */
   async refresh(): Promise<void> {
     const all = [...this.#lists.values(), ...this.#answers.values()];
-    await Promise.all(all.map(({ refreshed }) => refreshed.now()));
+    await Promise.all(all.map(({ refreshed }) => refreshed.anew()));
   }
 
   async close(): Promise<void> {
