@@ -55,12 +55,19 @@ describe("names compare as RFC 5280 §7.1 says", () => {
       false,
     ],
     ["a longer name is another", plain, name([commonName, "Alice Smith"], [userId, "a"]), false],
+    [
+      "text that looks like the next RDN is none",
+      name([commonName, "a2.5.4.3=b"]),
+      name([commonName, "a"], [commonName, "b"]),
+      false,
+    ],
     ["nothing equals nothing", name(), name(), true],
     ["a value that is no text is compared by its octets", as(0x04, Buffer.of(1)), as(0x04, Buffer.of(2)), false],
     ["text that looks like such octets is not those", as(0x04, Buffer.of(1)), name([commonName, "\x01040101"]), false],
   ])("%s", (_, a, b, same) => {
     expect(sameName(a, b)).toBe(same);
     expect(sameName(b, a)).toBe(same);
+    expect(a.key === b.key).toBe(same);
   });
 
   test("a subtree holds what begins with it", () => {
