@@ -12,12 +12,10 @@ import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { Denial } from "../peertls-core/door.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
-import type { PolicyAnchor } from "../peertls-core/policy.ts";
-import type { TrustConfig } from "../peertls-core/policy-schema.ts";
 import type { Revocations } from "../peertls-core/revocation.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
 import type { Trust } from "../peertls-core/trust.ts";
-import { type Certificate, parseCertificate } from "../pki/certificate.ts";
+import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { type TrustAnchor, validatePath } from "../pki/path.ts";
@@ -41,7 +39,8 @@ import { localTls } from "./local-tls.ts";
 import { Renewal } from "./renewal.ts";
 import { Requests } from "./requests.ts";
 import { State } from "./state.ts";
-import { domainAnchor, readCertificates, readFileAnchors, trustRules } from "./trust-rules.ts";
+import { TrustKeeper } from "./trust-keeper.ts";
+import { readCertificates } from "./trust-rules.ts";
 
 export interface NodeOptions {
   home: Home;
@@ -84,9 +83,7 @@ export class PeerNode {
   readonly #http: HttpsClient;
   readonly #stopping = new AbortController();
   readonly #files: KeyFiles;
-  #trustConfig: TrustConfig;
-  /** As the files had them when the configuration was read: what they hold later changes nothing before the next reload. */
-  #fileAnchors: readonly PolicyAnchor[];
+  readonly #rules: TrustKeeper;
 
   static async start(o: NodeOptions): Promise<PeerNode> {
     const { config } = o;
@@ -134,12 +131,17 @@ export class PeerNode {
     this.config = config;
     this.identity = parseIdentity(config.identity);
     this.#files = files;
-    this.#trustConfig = o.config.trust;
-    this.#fileAnchors = readFileAnchors(o.config.trust);
     this.keys = keys;
     this.state = state;
     this.#core = core;
     this.trust = core.trust;
+    this.#rules = new TrustKeeper({
+      owner: this.identity,
+      state,
+      trust: core.trust,
+      own: anchor,
+      config: o.config.trust,
+    });
     this.peerTls = core.peerTls;
     this.revocations = core.revocations;
     this.registry = core.registry;
@@ -159,15 +161,13 @@ export class PeerNode {
       http: this.#http,
       uuid: keys.uuid,
       signer: () => this.keys.auth,
-      anchorsFor: (asked) =>
-        asked === domain ? ownAnchors : this.#domainAnchors().filter((one) => one.domains.includes(asked)),
+      anchorsFor: (asked) => (asked === domain ? ownAnchors : this.#rules.directoryAnchors(asked)),
       pins: state,
       clock: o.clock,
       log: o.log,
       onEvent: (event) => this.noteRecordEvent(event),
     });
-    this.#ownAnchors = anchor;
-    this.applyTrust();
+    this.#rules.apply();
     this.store = store;
     this.inbox = makeInbox({
       store,
@@ -179,7 +179,7 @@ export class PeerNode {
       }),
     });
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
-    const wanted = () => this.#trustConfig.requests.box;
+    const wanted = () => this.#rules.config.requests.box;
     this.box = new Box({ node: this, http: this.#http, wanted, log: o.log, clock: o.clock });
     this.announcer = new Announcer({
       identity: this.identity,
@@ -208,13 +208,9 @@ export class PeerNode {
     this.ftps = new FtpsEndpoint({ ...owned, local: { host, ftpPort, tls } });
   }
 
-  readonly #ownAnchors: readonly Certificate[];
-
   /** Puts the present rules in force: the file's, the owner's, the directory's anchors. Open connections are judged again. */
   applyTrust(): void {
-    this.trust.replace(
-      trustRules(this.identity, this.#trustConfig, this.state, this.#fileAnchors, this.#domainAnchors()),
-    );
+    this.#rules.apply();
   }
 
   /** A contact may come in and is written to without asking. @returns whether it is new */
@@ -268,38 +264,27 @@ export class PeerNode {
 
   /** Where the path of a person's certificate may end, by his domain. */
   anchorsFor(domain: string): readonly TrustAnchor[] {
-    return this.trust.policy.anchors.filter(({ domains }) => domains.some((one) => one === "any" || one === domain));
+    return this.#rules.anchorsFor(domain);
   }
 
   /** Puts another configuration's trust rules and the key files' certificates in force. @throws SuiteError config-invalid */
   reload(config: Config): void {
     this.reloadFailed = true;
-    const fileAnchors = readFileAnchors(config.trust); // fails before anything is changed, as the next line does
-    this.reloadKeys();
-    this.#trustConfig = config.trust;
-    this.#fileAnchors = fileAnchors;
-    this.applyTrust();
+    this.#rules.reload(config.trust, () => this.reloadKeys());
     this.reloadFailed = false;
     this.#o.log.info({}, "configuration and certificates read again");
   }
 
   /** How those who came to the gate lately would fare under another configuration's rules. */
   tryTrust(config: Config): Difference[] {
-    const rules = trustRules(
-      this.identity,
-      config.trust,
-      this.state,
-      readFileAnchors(config.trust),
-      this.#domainAnchors(),
-    );
-    return this.history.tryRules(rules, this.revocations, this.#o.clock());
+    return this.history.tryRules(this.#rules.rulesOf(config.trust), this.revocations, this.#o.clock());
   }
 
   /** Puts the key files' certificates in force: for new connections, seals and records. */
   reloadKeys(): void {
     const keys = this.#files.load(this.identity);
     const { certificate: leaf, chain: candidates } = keys.auth;
-    const anchors = this.#ownAnchors.map((certificate) => ({ name: "own", certificate }));
+    const anchors = this.anchorsFor(identityDomain(this.identity));
     const path = validatePath({ leaf, candidates, anchors, time: this.#o.clock(), purpose: "peer" });
     if (!path.ok)
       throw new SuiteError("certificate-invalid", "the own certificate would be refused everywhere", {
@@ -370,13 +355,7 @@ export class PeerNode {
   }
 
   #learnDomains(known: readonly { domain: string; anchors: readonly Certificate[] }[]): void {
-    const own = identityDomain(this.identity);
-    this.state.setDomainAnchors(
-      known
-        .filter(({ domain }) => domain !== own)
-        .flatMap(({ domain, anchors }) => anchors.map((anchor) => ({ domain, der: anchor.der }))),
-    );
-    this.applyTrust();
+    this.#rules.learn(known);
     this.box.lookSoon(); // with these anchors
     this.requests.tryHeld().catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "not tried"));
   }
@@ -406,13 +385,5 @@ export class PeerNode {
 
   get #endpoints(): readonly Endpoint[] {
     return [this.sip, this.smtp, this.ftps];
-  }
-
-  #domainAnchors() {
-    const own = identityDomain(this.identity);
-    return [
-      ...this.#ownAnchors.map((certificate) => domainAnchor(own, certificate)),
-      ...this.state.domainAnchors().map(({ domain, der }) => domainAnchor(domain, parseCertificate(der))),
-    ];
   }
 }

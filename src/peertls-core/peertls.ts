@@ -6,10 +6,11 @@ import type { Credentials } from "./credentials.ts";
 import { race } from "./dial.ts";
 import type { Denial, Door, Expected, Purpose } from "./door.ts";
 import { Gate, type GateOptions } from "./gate.ts";
-import { DEFAULT_LIMITS, type LimitOptions } from "./limits.ts";
+import { DEFAULT_LIMITS, type LimitOptions, prefixOf } from "./limits.ts";
 import type { TracedVerdict } from "./policy.ts";
 import { endOf } from "./record-tap.ts";
-import { handRequest, REQUEST_ALPN, type RequestSink, takeRequest } from "./request-intake.ts";
+import { handRequest, REQUEST_ALPN, type RequestSink, type Stranger, takeRequest } from "./request-intake.ts";
+import { RequestQuota } from "./request-quota.ts";
 import type { Route } from "./routes.ts";
 import { type SelfTest, selfTest } from "./selftest.ts";
 
@@ -50,6 +51,7 @@ export class PeerTls {
   readonly #connected = new Set<(connection: PeerConnection) => void>();
   readonly #denials: Denial[] = [];
   readonly #accepted = new Set<Socket>();
+  readonly #quota = new RequestQuota();
   #server: Server | undefined;
 
   constructor(options: PeerTlsOptions, proof: SelfTest) {
@@ -264,6 +266,26 @@ export class PeerTls {
     );
   }
 
+  /** Hands a request on unless there were too many; the asker is told to come later. */
+  async #counted(sink: RequestSink, request: string, from: Stranger): Promise<"kept" | "later"> {
+    const { trust, clock } = this.#options;
+    const path = trust.paths.find(from.certificate.certificate, [], clock());
+    const asker = {
+      key: from.certificate.fingerprint,
+      prefix: prefixOf(from.address.host),
+      issuer: path.ok ? path.anchor.name : "",
+    };
+    const { metrics } = this.#gate;
+    try {
+      const answer = this.#quota.admit(asker, performance.now()) ? await sink(request, from) : "later";
+      metrics.request(answer);
+      return answer;
+    } catch (error) {
+      metrics.request("refused");
+      throw error;
+    }
+  }
+
   readonly #door: Door = {
     awaitsData: () => (this.#data.size > 0 ? DATA_ALPN : undefined),
     choose: (offered, serverName) => {
@@ -299,7 +321,7 @@ export class PeerTls {
     request: (stream, from) => {
       const sink = this.#options.requestSink;
       if (sink === undefined) stream.destroy();
-      else takeRequest(stream, from, sink);
+      else takeRequest(stream, from, (request, stranger) => this.#counted(sink, request, stranger));
     },
   };
 }
