@@ -1,5 +1,6 @@
 import type { Certificate } from "../pki/certificate.ts";
 import { type PathResult, validatePath } from "../pki/path.ts";
+import { SignatureCache } from "../pki/signature-cache.ts";
 import type { PolicyAnchor } from "./policy.ts";
 
 const MAX_PATHS = 10_000;
@@ -12,6 +13,8 @@ const MAX_POOL = 1_000;
 export class Paths {
   readonly #paths = new Map<string, PathResult & { ok: true }>();
   readonly #pool = new Map<string, Certificate>();
+  /** Signatures of CA certificates that were found good: a new leaf of a known CA costs one. */
+  readonly #signatures = new SignatureCache();
   #anchors: readonly PolicyAnchor[] = [];
 
   /** Called when the anchors change: what was proven with the old ones proves nothing now. */
@@ -45,6 +48,7 @@ export class Paths {
       anchors: this.#anchors,
       time,
       purpose: "peer",
+      cache: this.#signatures,
     });
     if (result.ok) {
       this.#paths.set(leaf.sha256, result);
