@@ -34,8 +34,11 @@ export class Paths {
     }
   }
 
-  /** @param sent what the peer showed beside its leaf, in any order */
-  find(leaf: Certificate, sent: readonly Certificate[], time: Date): PathResult {
+  /**
+   * @param sent what the peer showed beside its leaf, in any order
+   * @param keyProven the handshake has just used the leaf's key
+   */
+  find(leaf: Certificate, sent: readonly Certificate[], time: Date, keyProven = false): PathResult {
     const known = this.#paths.get(leaf.sha256);
     if (known !== undefined && time >= known.window.notBefore && time <= known.window.notAfter) {
       this.#paths.delete(leaf.sha256); // least recently used is dropped first
@@ -48,6 +51,7 @@ export class Paths {
       anchors: this.#anchors,
       time,
       purpose: "peer",
+      keyProven,
       cache: this.#signatures,
     });
     if (result.ok) {

@@ -21,8 +21,8 @@ export interface PeerConnectionFacts {
   /** The person: when dialling the expected one, else the certificate's preferred identity. */
   identity: Identity;
   address: PeerAddress;
-  /** The address on our side, as the peer reached it. */
-  localAddress: PeerAddress;
+  /** The address on our side, as the peer reached it; asked for when first needed. */
+  localAddress: () => PeerAddress;
   resumed: boolean;
   admittedBy: AdmissionRule;
   stream: Duplex;
@@ -41,7 +41,7 @@ export class PeerConnection {
   readonly certificate: PeerCertificate;
   readonly identity: Identity;
   readonly address: PeerAddress;
-  readonly localAddress: PeerAddress;
+  readonly #localAddress: () => PeerAddress;
   readonly resumed: boolean;
   readonly admittedBy: AdmissionRule;
   readonly stream: Duplex;
@@ -55,12 +55,17 @@ export class PeerConnection {
     this.certificate = facts.certificate;
     this.identity = facts.identity;
     this.address = facts.address;
-    this.localAddress = facts.localAddress;
+    this.#localAddress = facts.localAddress;
     this.resumed = facts.resumed;
     this.admittedBy = facts.admittedBy;
     this.stream = facts.stream;
     this.confirmed = facts.confirmed;
     this.confirmed.catch(() => undefined); // a caller that does not wait for it is not to be ended by it
+  }
+
+  /** The address on our side, as the peer reached it. */
+  get localAddress(): PeerAddress {
+    return this.#localAddress();
   }
 
   get fingerprint(): Fingerprint {

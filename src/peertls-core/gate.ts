@@ -14,6 +14,7 @@ import { GateMetrics } from "./metrics.ts";
 import { denied, peerFailure } from "./peer-failure.ts";
 import { RecordTap, trackEnd } from "./record-tap.ts";
 import { RefusalSecret } from "./refusal.ts";
+import { SeenCertificates } from "./seen-certificates.ts";
 import { Sessions } from "./sessions.ts";
 import type { Trust } from "./trust.ts";
 import { alertOf, type Verdict } from "./verdict.ts";
@@ -34,6 +35,8 @@ export interface GateOptions {
   onDropped?: (reason: Dropped) => void;
 }
 
+const ID_BYTES = 6;
+
 type Dropped = DropReason | "handshake-timeout" | "tls-error";
 
 /** The only way from a raw socket to a `PeerConnection`: accepted, dialled, full, resumed, control and data alike. */
@@ -41,11 +44,13 @@ export class Gate {
   readonly #options: GateOptions;
   readonly #limits: HandshakeLimits;
   readonly #sessions = new Sessions();
+  readonly #seen = new SeenCertificates();
   readonly #judging: Judging;
   readonly metrics: GateMetrics;
   #credentials: Credentials;
   #context: SecureContext;
   #alerts = true;
+  #ids: Buffer = Buffer.alloc(0);
 
   constructor(options: GateOptions) {
     this.#options = options;
@@ -171,7 +176,7 @@ export class Gate {
     raw.once("close", gone); // below a tap the end of the connection does not show by itself
     socket.once("secure", () => {
       raw.off("close", gone);
-      const facts = factsOf(socket, undefined);
+      const facts = factsOf(socket, undefined, this.#seen);
       const verdict = this.#judge(facts, o.began, {
         direction: "in",
         purpose,
@@ -260,7 +265,7 @@ export class Gate {
       let connection: PeerConnection | undefined;
       socket.once("secureConnect", () => {
         const resumed = socket.isSessionReused();
-        const facts = factsOf(socket, resumed ? kept?.certificate : undefined);
+        const facts = factsOf(socket, resumed ? kept?.certificate : undefined, this.#seen);
         this.#options.trust.paths.pool(o.expected.intermediates ?? []);
         const how = { direction: "out", purpose, address, resumed, expected: o.expected } as const;
         const verdict = this.#judge(facts, began, how);
@@ -310,6 +315,14 @@ export class Gate {
     this.#options.onDropped?.(reason);
   }
 
+  /** Random, but not asked for one by one. */
+  #nextId(): string {
+    if (this.#ids.length === 0) this.#ids = this.#options.random(ID_BYTES * 128);
+    const id = this.#ids.toString("hex", 0, ID_BYTES);
+    this.#ids = this.#ids.subarray(ID_BYTES);
+    return id;
+  }
+
   #admit(
     socket: TLSSocket,
     raw: Socket,
@@ -319,13 +332,13 @@ export class Gate {
   ): PeerConnection {
     const { approach } = verdict;
     const connection = new PeerConnection(GATE_KEY, {
-      id: this.#options.random(6).toString("hex"),
+      id: this.#nextId(),
       direction: approach.direction,
       protocol: approach.protocol === "request" ? "sip" : approach.protocol,
       certificate: approach.certificate,
       identity: approach.expected?.identity ?? verdict.identity,
       address: approach.address,
-      localAddress: { host: raw.localAddress ?? "", port: raw.localPort ?? 0 },
+      localAddress: () => ({ host: raw.localAddress ?? "", port: raw.localPort ?? 0 }),
       resumed: approach.resumed,
       admittedBy: verdict.by.rule,
       stream: socket,

@@ -1,9 +1,10 @@
 import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { type Certificate, type PeerCertificate, parseCertificate, peerCertificate } from "../pki/certificate.ts";
+import type { Certificate, PeerCertificate } from "../pki/certificate.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerAddress } from "./connection.ts";
+import { SeenCertificates } from "./seen-certificates.ts";
 import type { DenialReason } from "./verdict.ts";
 
 const MAX_SENT = 16;
@@ -16,24 +17,24 @@ export interface Facts {
 }
 
 /** Who is there: from the handshake, or, where a resumed session shows no certificate, from the session we kept. */
-export function factsOf(socket: TLSSocket, kept: PeerCertificate | undefined): Facts {
+export function factsOf(socket: TLSSocket, kept: PeerCertificate | undefined, seen: SeenCertificates): Facts {
   if (kept !== undefined) return { certificate: kept, sent: [] };
   const leaf = socket.getPeerX509Certificate();
   if (leaf === undefined) return { failure: "no-certificate" };
   try {
-    return { certificate: peerCertificate(parseCertificate(leaf.raw)), sent: sentWith(leaf) };
+    return { certificate: seen.leaf(leaf.raw), sent: sentWith(leaf, seen) };
   } catch {
     return { failure: "certificate-malformed" };
   }
 }
 
 /** The certificates that came beside the leaf. @throws when there are too many */
-export function sentWith(leaf: X509Certificate): Certificate[] {
+export function sentWith(leaf: X509Certificate, seen = new SeenCertificates()): Certificate[] {
   const sent: Certificate[] = [];
   for (let next = leaf.issuerCertificate; next !== undefined; next = next.issuerCertificate) {
     if (sent.length >= MAX_SENT - 1)
       throw new SuiteError("limit-exceeded", "too many certificates sent", { fault: "peer" });
-    sent.push(parseCertificate(next.raw));
+    sent.push(seen.beside(next.raw));
     if (next.raw.equals(next.issuerCertificate?.raw ?? new Uint8Array())) break;
   }
   return sent;

@@ -72,7 +72,7 @@ export class Judging {
       const { certificate } = facts;
       const { trust, clock } = this.#o;
       const time = clock();
-      const path = trust.paths.find(certificate.certificate, facts.sent ?? [], time);
+      const path = trust.paths.find(certificate.certificate, facts.sent ?? [], time, true);
       const approach: Approach = {
         direction: how.direction,
         protocol: protocolOf(how.purpose) ?? "request",

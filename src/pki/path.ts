@@ -56,6 +56,8 @@ export interface PathQuestion {
   readonly purpose: Purpose;
   /** `standardAlgorithms` if absent. */
   readonly algorithms?: AlgorithmPolicy;
+  /** The leaf's key has just been used, as in a TLS handshake: it need not be loaded to see that it can be. */
+  readonly keyProven?: boolean;
   /** Absent: any policy will do, or none. */
   readonly policies?: PolicyQuestion;
   /** Asked of each certificate below the anchor, once its path is good otherwise; not asked for if absent. */
@@ -135,7 +137,8 @@ class PathSearch {
         ? { ok: true, path: [leaf], anchor, window: leaf.validity, policies: [] }
         : (this.extend([leaf], leaf) ?? this.failure);
     // A CA may have signed a key that is none, as a point off its curve: whoever asks for it next would be thrown at.
-    if (result.ok && !keyLoads(leaf)) return { ok: false, reason: "malformed", at: 0 };
+    if (result.ok && this.question.keyProven !== true && !keyLoads(leaf))
+      return { ok: false, reason: "malformed", at: 0 };
     if (result.ok) this.question.cache?.keep(result.path);
     return result;
   }

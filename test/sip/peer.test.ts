@@ -33,7 +33,7 @@ function party(
     identity: alice.identity,
     certificate,
     fingerprint: certificate.fingerprint,
-    localAddress: { host: "::1", port: 4605 },
+    localAddress: () => ({ host: "::1", port: 4605 }),
     stream: ours,
     destroy: () => ours.destroy(),
   } as unknown as PeerConnection;
