@@ -9,6 +9,8 @@ import { nodeCommands } from "./node-commands.ts";
 import { startCommand } from "./start.ts";
 import { visible } from "./terminal.ts";
 
+process.umask(0o077); // whatever this program writes is its owner's alone
+
 const program = new Command("sixtalk")
   .description("your own communication node: messages, mail and files, straight from person to person")
   .option("--home <directory>", "where configuration, keys and state lie (default: $SIXTALK_HOME or ~/.sixtalk)")

@@ -6,13 +6,13 @@ import { serveControl } from "../node/control.ts";
 import { DomainServer } from "../node/domain.ts";
 import { firstRun } from "../node/first-run.ts";
 import { serveHealth } from "../node/health.ts";
-import type { Home } from "../node/home.ts";
+import { type Home, makeHome } from "../node/home.ts";
+import { lockHome } from "../node/home-lock.ts";
 import { openLog } from "../node/log.ts";
 import { controlMethods } from "../node/methods.ts";
 import { PeerNode } from "../node/node.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import { dialUnix } from "../peertls-core/loopback.ts";
-import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import { asSuiteError } from "../pki/suite-error.ts";
 import { homeOf } from "./home.ts";
 import { commandLine } from "./self.ts";
 
@@ -39,17 +39,21 @@ export function startCommand(): Command {
     .addHelpText("after", "\nExample:\n  sixtalk start")
     .action(async (o: { readyFd?: number }, command: Command) => {
       const home = homeOf(command);
-      if (!existsSync(home.config)) {
-        const log = openLog(home.log, "sixtalk", "info");
-        const identity = await firstRun({ home, login: userInfo().username, clock, log });
-        process.stdout.write(
-          `There was no configuration: made a home that needs nobody else.\n` +
-            `  you are    ${identity}, of a domain of your own with its directory and CA\n` +
-            `  it lies in ${home.directory}: configuration (sixtalk.yaml), keys, mail, CA; back it up as a whole\n\n`,
-        );
-      }
+      makeHome(home);
+      using _lock = lockHome(home);
+      if (!existsSync(home.config)) await makeOwnHome(home);
       await run(home, loadConfig(home.config), o.readyFd);
     });
+}
+
+async function makeOwnHome(home: Home): Promise<void> {
+  const log = openLog(home.log, "sixtalk", "info");
+  const identity = await firstRun({ home, login: userInfo().username, clock, log });
+  process.stdout.write(
+    `There was no configuration: made a home that needs nobody else.\n` +
+      `  you are    ${identity}, of a domain of your own with its directory and CA\n` +
+      `  it lies in ${home.directory}: configuration (sixtalk.yaml), keys, mail, CA; back it up as a whole\n\n`,
+  );
 }
 
 /** `sixtalk domain start`: the domain's part of a home alone. */
@@ -60,6 +64,7 @@ export function domainStartCommand(): Command {
     .action(async (o: { readyFd?: number }, command: Command) => {
       const home = homeOf(command);
       const { peer: _peer, ...config } = loadConfig(home.config);
+      using _lock = lockHome(home);
       await run(home, config, o.readyFd);
     });
 }
@@ -72,20 +77,8 @@ function runCommand(name: string): Command {
   );
 }
 
-/** Two processes on one home would spoil it. @throws SuiteError conflict */
-async function refuseSecond(home: Home): Promise<void> {
-  const socket = await dialUnix(home.control, AbortSignal.timeout(2_000)).catch(() => undefined);
-  if (socket === undefined) return;
-  socket.destroy();
-  throw new SuiteError("conflict", "this home is running already", {
-    fault: "local",
-    details: { home: home.directory },
-  });
-}
-
 /** Runs until a signal ends it. SIGHUP reads a person's configuration and keys again. */
 async function run(home: Home, config: Config, readyFd: number | undefined): Promise<void> {
-  await refuseSecond(home);
   const log = openLog(home.log, "sixtalk", config.log.level);
   const ended = endOfProcess();
   let node: PeerNode | undefined;

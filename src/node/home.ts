@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -31,10 +31,9 @@ export function homeAt(option: string | undefined, environment: NodeJS.ProcessEn
   };
 }
 
-/** Makes the directories, for the owner alone. */
+/** Makes the directories that are missing, for the owner alone; a directory that is there stays as it is. */
 export function makeHome(home: Home): void {
   for (const directory of [home.directory, home.keys, home.anchors, home.delivery, home.log]) {
     if (!existsSync(directory)) mkdirSync(directory, { recursive: true, mode: 0o700 });
   }
-  chmodSync(home.directory, 0o700);
 }
