@@ -195,7 +195,8 @@ async function shownText(
     if (size >= MAX_SHOWN) break;
   }
   const { subject, to, text } = readableMail(Buffer.concat(pieces));
-  return { subject, to, text };
+  const cut = size < item.size ? "\n\n[cut here: read --raw has all of it]" : "";
+  return { subject, to, text: text + cut };
 }
 
 function protectionOf({ protection, from }: StoredItem): string {
