@@ -22,7 +22,9 @@ export async function listenLocalHttp(
       response.writeHead(status, { "content-type": type, "cache-control": "no-store" }).end(body);
     const plain = (status: number, body: string) => tell({ status, type: "text/plain; charset=utf-8", body });
     if (request.method !== "GET") return void plain(405, "only GET is answered\n");
-    answer(new URL(request.url ?? "/", "http://localhost").pathname).then(
+    const path = URL.parse(request.url ?? "/", "http://localhost")?.pathname;
+    if (path === undefined) return void plain(404, "there is no such page\n");
+    answer(path).then(
       (found) => (found === undefined ? plain(404, "there is no such page\n") : tell(found)),
       () => plain(500, "this cannot be told now\n"),
     );
