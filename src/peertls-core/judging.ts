@@ -36,6 +36,8 @@ export interface How {
 export type Judged = (Verdict & { admit: false }) | (Verdict & { admit: true } & { approach: Approach });
 
 const REJUDGED_A_TICK = 500;
+/** Certificates end, lists age and clocks are set, and nobody tells. */
+const REJUDGED_EVERY_MS = 60_000;
 
 interface Open {
   /** What is kept for judging again holds no chain: the path cache has it. */
@@ -49,6 +51,9 @@ export class Judging {
   readonly #o: JudgingOptions;
   readonly #open = new Map<PeerConnection, Open>();
   readonly #perKey = new Map<string, number>();
+  #waiting: Open[] = [];
+  #again = false;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: JudgingOptions) {
     this.#o = options;
@@ -103,32 +108,47 @@ export class Judging {
   /** The connection is open from now on, and judged again when something changes. */
   opened(connection: PeerConnection, approach: Approach, data: boolean): void {
     this.#open.set(connection, { approach, connection, data });
+    this.#timer ??= setInterval(() => this.judgeAgain(), REJUDGED_EVERY_MS).unref();
     if (connection.direction === "in") this.#count(connection.fingerprint, data, 1);
     connection.stream.once("close", () => {
       if (this.#open.delete(connection) && connection.direction === "in") this.#count(connection.fingerprint, data, -1);
+      if (this.#open.size > 0) return;
+      clearInterval(this.#timer);
+      this.#timer = undefined;
     });
   }
 
-  /** Whoever would not be let in now goes, some hundred a tick. */
+  /** Whoever would not be let in now goes, some hundred a tick. What changes meanwhile has all judged once more, and once only. */
   judgeAgain(): void {
-    const waiting = [...this.#open.values()];
-    const step = () => {
-      for (const open of waiting.splice(0, REJUDGED_A_TICK)) this.#judgeOpen(open);
-      if (waiting.length > 0) setImmediate(step);
-    };
-    step();
+    if (this.#waiting.length > 0) {
+      this.#again = true;
+      return;
+    }
+    this.#again = false;
+    this.#waiting = [...this.#open.values()];
+    this.#judgeSome();
   }
 
+  #judgeSome(): void {
+    for (const open of this.#waiting.slice(0, REJUDGED_A_TICK)) this.#judgeOpen(open);
+    this.#waiting = this.#waiting.slice(REJUDGED_A_TICK);
+    if (this.#waiting.length > 0) setImmediate(() => this.#judgeSome());
+    else if (this.#again) setImmediate(() => this.judgeAgain());
+  }
+
+  /** Total, as `judge`. */
   #judgeOpen({ approach, connection }: Open): void {
     const { trust, clock, log } = this.#o;
-    const time = clock();
-    const path = trust.paths.find(approach.certificate.certificate, [], time);
-    const verdict = trust.policy.judge({ ...approach, path, revocation: this.#revocationOf(path, time), time });
-    if (verdict.admit) return;
-    log.warn(
-      { conn: connection.id, peer: connection.identity, reason: verdict.reason },
-      "connection closed: the peer is not admitted any more",
-    );
+    const about = { conn: connection.id, peer: connection.identity };
+    try {
+      const time = clock();
+      const path = trust.paths.find(approach.certificate.certificate, [], time);
+      const verdict = trust.policy.judge({ ...approach, path, revocation: this.#revocationOf(path, time), time });
+      if (verdict.admit) return;
+      log.warn({ ...about, reason: verdict.reason }, "connection closed: the peer is not admitted any more");
+    } catch (error) {
+      log.error({ ...about, error }, "the gate failed; the connection is closed");
+    }
     connection.destroy();
   }
 

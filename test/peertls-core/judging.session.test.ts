@@ -1,0 +1,82 @@
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { RevocationSource } from "../../src/peertls-core/judging.ts";
+import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
+import { Trust } from "../../src/peertls-core/trust.ts";
+import { silentLog } from "../../src/pki/log.ts";
+import { makeTestDomain } from "../support/pki.ts";
+
+const DAY = 86_400_000;
+const alpha = makeTestDomain({ domain: "alpha.test" });
+const alice = alpha.person({ identity: "alice@alpha.test" });
+const bob = alpha.person({ identity: "bob@alpha.test" });
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] }));
+afterEach(() => void vi.useRealTimers());
+
+const anchor = {
+  ...alpha.anchor,
+  domains: ["alpha.test"],
+  organisations: [],
+  identitiesFrom: ["rfc822Name"] as const,
+};
+const everybody = { block: [], allow: [], rules: [{ domain: "alpha.test" }], otherwise: "deny" as const, contacts: [] };
+
+async function core(who: typeof alice, change: { clock?: () => Date; revocations?: RevocationSource } = {}) {
+  const trust = new Trust({ anchors: [anchor], ...everybody, requestsOnPort: false });
+  const basis = { credentials: who.auth, trust, random: randomBytes, log: silentLog };
+  const made = await makePeerTls({ ...basis, clock: () => new Date(), ...change });
+  made.onPeer(
+    "sip",
+    (connection) =>
+      void connection.stream
+        .on("error", () => undefined)
+        .resume()
+        .write("welcome"),
+  );
+  return Object.assign(made, { [Symbol.asyncDispose]: () => made.close() });
+}
+
+/** A connection from Alice to this node. */
+async function dialled(from: PeerTls, to: PeerTls) {
+  const address = await to.listen({ host: "::1", port: 0 });
+  const expected = { identity: bob.identity, fingerprints: [bob.auth.certificate.fingerprint] };
+  const connection = await from.dial(expected, "sip", [{ kind: "direct", address }], AbortSignal.timeout(5_000));
+  await connection.confirmed;
+  connection.stream.on("error", () => undefined).resume();
+  return connection;
+}
+
+test("a connection ends with its peer's certificate, though neither policy nor lists change", async () => {
+  let offset = 0;
+  await using node = await core(bob, { clock: () => new Date(Date.now() + offset) });
+  await using peer = await core(alice);
+  const connection = await dialled(peer, node);
+  vi.advanceTimersByTime(120_000);
+  expect(node.connections).toHaveLength(1);
+  offset = 31 * DAY;
+  vi.advanceTimersByTime(120_000);
+  await once(connection.stream, "close");
+  expect(node.connections).toEqual([]);
+});
+
+test("a source of revocations that fails when it is asked again closes the connection, and nothing else", async () => {
+  let broken = false;
+  let changed: () => void = () => undefined;
+  const revocations: RevocationSource = {
+    stateOf: () => {
+      if (broken) throw new Error("no such anchor");
+      return { status: "good" };
+    },
+    onChange: (listener) => {
+      changed = listener;
+    },
+  };
+  await using node = await core(bob, { revocations });
+  await using peer = await core(alice);
+  const connection = await dialled(peer, node);
+  broken = true;
+  expect(changed).not.toThrow();
+  await once(connection.stream, "close");
+});
