@@ -40,7 +40,7 @@ export interface SignatureScheme {
 
 /** Reads an AlgorithmIdentifier. Throws SuiteError "syntax". */
 export function readAlgorithm(element: DerElement): AlgorithmIdentifier {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const oid = der.readOid(cursor.next(der.tag.oid));
   const parameters = cursor.done ? undefined : cursor.next().bytes;
   cursor.end();
@@ -129,7 +129,7 @@ export interface KeyInfo {
 
 /** Reads a SubjectPublicKeyInfo. Throws SuiteError "syntax"; an unknown kind of key is "other". */
 export function readKeyInfo(element: DerElement): KeyInfo {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const algorithm = readAlgorithm(cursor.next(der.tag.sequence));
   const { bytes: keyBits } = der.readBitString(cursor.next(der.tag.bitString));
   cursor.end();

@@ -105,10 +105,8 @@ export function parseCertificate(bytes: Uint8Array): Certificate {
 
 /** Who the certificate says it is. Total: a name that is no identity is passed over. */
 export function peerCertificate(certificate: Certificate): PeerCertificate {
-  const [commonName] = attributeTexts(certificate.subject, attributeType.commonName).map((text) => shownText(text));
-  const [organisation] = attributeTexts(certificate.subject, attributeType.organizationName).map((text) =>
-    shownText(text),
-  );
+  const commonName = firstShown(certificate.subject, attributeType.commonName);
+  const organisation = firstShown(certificate.subject, attributeType.organizationName);
   return {
     certificate,
     der: certificate.der,
@@ -129,23 +127,25 @@ export function peerCertificate(certificate: Certificate): PeerCertificate {
   };
 }
 
-function identitiesOf(certificate: Certificate): PeerCertificate["identities"] {
-  const { subject, subjectAltNames } = certificate;
-  const texts: [IdentitySource, string[]][] = [
-    ["rfc822Name", subjectAltNames.flatMap((name) => (name.type === "rfc822Name" ? name.text : []))],
-    ["smtpUtf8", subjectAltNames.flatMap((name) => (name.type === "smtpUtf8Mailbox" ? name.text : []))],
-    ["emailAddress", attributeTexts(subject, attributeType.emailAddress)],
-    ["uid", attributeTexts(subject, attributeType.userId)],
-    ["sipUri", subjectAltNames.flatMap((name) => (name.type === "uri" ? sipUser(name.text) : []))],
-  ];
-  const found = new Map<Identity, IdentitySource>();
-  for (const [source, candidates] of texts) {
-    for (const text of candidates) {
-      const identity = identityOrNone(text);
-      if (identity !== undefined && !found.has(identity)) found.set(identity, source);
-    }
-  }
-  return Array.from(found, ([identity, source]) => ({ identity, source }));
+function firstShown(name: Name, type: Oid): string | undefined {
+  const [text] = attributeTexts(name, type);
+  return text === undefined ? undefined : shownText(text);
+}
+
+function identitiesOf({ subject, subjectAltNames }: Certificate): PeerCertificate["identities"] {
+  const found = new Map<string, { identity: Identity; source: IdentitySource }>();
+  const add = (source: IdentitySource, text: string) => {
+    if (found.has(text)) return; // one address in several places is the rule: it is read once
+    const identity = identityOrNone(text);
+    if (identity !== undefined && !found.has(identity)) found.set(identity, { identity, source });
+  };
+  for (const name of subjectAltNames) if (name.type === "rfc822Name") add("rfc822Name", name.text);
+  for (const name of subjectAltNames) if (name.type === "smtpUtf8Mailbox") add("smtpUtf8", name.text);
+  for (const text of attributeTexts(subject, attributeType.emailAddress)) add("emailAddress", text);
+  for (const text of attributeTexts(subject, attributeType.userId)) add("uid", text);
+  for (const name of subjectAltNames)
+    if (name.type === "uri") for (const text of sipUser(name.text)) add("sipUri", text);
+  return [...found.values()];
 }
 
 /** `sip:user@host` or `sips:user@host`: what stands between. A URI without user speaks for a domain, not a person. */
@@ -189,14 +189,14 @@ function readCertificate(bytes: Uint8Array): Certificate {
   const whole = der.readDer(bytes);
   if (whole.tag !== der.tag.sequence) throw malformed("not a sequence");
   der.checkDepth(whole);
-  const outer = new der.DerCursor(whole.content);
+  const outer = new der.DerCursor(whole);
   const tbs = outer.next(der.tag.sequence);
   const signatureAlgorithm = readAlgorithm(outer.next(der.tag.sequence));
   const signature = der.readBitString(outer.next(der.tag.bitString));
   outer.end();
   if (signature.unused !== 0) throw malformed("signature of odd bits");
 
-  const cursor = new der.DerCursor(tbs.content);
+  const cursor = new der.DerCursor(tbs);
   const version = readVersion(cursor.optional(der.contextConstructed(0)));
   const serial = der.integerContent(cursor.next(der.tag.integer));
   if (serial.length > maxSerialOctets) throw malformed("serial number too long");
@@ -265,7 +265,7 @@ function loadKey(spki: Uint8Array): KeyObject {
 
 function readVersion(wrapped: der.DerElement | undefined): number {
   if (wrapped === undefined) return 0;
-  const cursor = new der.DerCursor(wrapped.content);
+  const cursor = new der.DerCursor(wrapped);
   const version = der.readSmallInteger(cursor.next(der.tag.integer));
   cursor.end();
   if (version < 0 || version > 2) throw malformed("unknown version");
@@ -273,7 +273,7 @@ function readVersion(wrapped: der.DerElement | undefined): number {
 }
 
 function readValidity(element: der.DerElement): Window {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const notBefore = der.readTime(cursor.next());
   const notAfter = der.readTime(cursor.next());
   cursor.end();

@@ -39,6 +39,7 @@ export function decodeUtf32(content: Uint8Array): string | undefined {
  * at most `limit` characters.
  */
 export function shownText(text: string, limit = 128): string {
+  if (text.length <= limit && plain.test(text)) return text;
   const clean = text
     .replace(/[\p{Cc}\p{Zl}\p{Zp}\s]+/gu, " ")
     .replace(/[\p{Cf}\p{Co}\p{Cs}\p{Cn}]/gu, "")
@@ -46,6 +47,9 @@ export function shownText(text: string, limit = 128): string {
   const characters = Array.from(clean);
   return characters.length <= limit ? clean : `${characters.slice(0, limit - 1).join("")}…`;
 }
+
+// Printable ASCII, words with single spaces between them: nearly every text there is, and nothing in it to clean.
+const plain = /^[\x21-\x7e]+(?: [\x21-\x7e]+)*$/;
 
 function view(content: Uint8Array): Buffer {
   return Buffer.from(content.buffer, content.byteOffset, content.length);

@@ -86,7 +86,7 @@ export class RevocationList {
     outer.end();
     if (signature.unused !== 0) throw malformed("signature of odd bits");
 
-    const cursor = new der.DerCursor(tbs.content);
+    const cursor = new der.DerCursor(tbs);
     const version = cursor.optional(der.tag.integer);
     if (version !== undefined && der.readSmallInteger(version) !== 1) throw malformed("unknown version");
     const inner = cursor.next(der.tag.sequence);

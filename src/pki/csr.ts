@@ -47,7 +47,7 @@ export function parseCsr(bytes: Uint8Array): ParsedCsr {
     const algorithm = readAlgorithm(outer.next(der.tag.sequence));
     const signature = der.readBitString(outer.next(der.tag.bitString));
     outer.end();
-    const cursor = new der.DerCursor(info.content);
+    const cursor = new der.DerCursor(info);
     if (der.readSmallInteger(cursor.next(der.tag.integer)) !== 0) throw refused("version");
     const subject = readName(cursor.next(der.tag.sequence));
     const spki = cursor.next(der.tag.sequence);

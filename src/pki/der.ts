@@ -60,31 +60,36 @@ export function readDer(bytes: Uint8Array): DerElement {
 export function checkDepth(element: DerElement, limit = maxDepth): void {
   if (limit < 1) throw malformed("nested too deeply");
   if ((element.tag & 0x20) === 0) return;
-  const cursor = new DerCursor(element.content);
+  const cursor = new DerCursor(element);
   while (!cursor.done) checkDepth(cursor.next(), limit - 1);
 }
 
 /** Reads the values inside a constructed one, in order. Never looks behind the bytes it was given. */
 export class DerCursor {
   private readonly source: Uint8Array;
-  private position = 0;
+  private readonly limit: number;
+  private position: number;
 
-  constructor(content: Uint8Array) {
-    this.source = content;
+  /** @param within the constructed value, or its content */
+  constructor(within: DerElement | Uint8Array) {
+    const element = within instanceof ReadElement ? within : undefined; // which spares making a view of its content
+    this.source = element?.source ?? (within instanceof Uint8Array ? within : within.content);
+    this.position = element?.contentStart ?? 0;
+    this.limit = element?.end ?? this.source.length;
   }
 
   get done(): boolean {
-    return this.position >= this.source.length;
+    return this.position >= this.limit;
   }
 
   /** Identifier octet of the next value; undefined at the end. */
   peekTag(): number | undefined {
-    return this.source[this.position];
+    return this.done ? undefined : this.source[this.position];
   }
 
   /** Takes the next value; with `tag` given, it must be that one. */
   next(tag?: number): DerElement {
-    const element = readElement(this.source, this.position);
+    const element = readElement(this.source, this.position, this.limit);
     if (tag !== undefined && element.tag !== tag) throw malformed("unexpected type");
     this.position = element.end;
     return element;
@@ -104,9 +109,9 @@ export class DerCursor {
 class ReadElement implements DerElement {
   readonly tag: number;
   readonly end: number;
-  private readonly source: Uint8Array;
+  readonly source: Uint8Array;
+  readonly contentStart: number;
   private readonly start: number;
-  private readonly contentStart: number;
 
   constructor(source: Uint8Array, start: number, contentStart: number, end: number) {
     this.tag = source[start] ?? 0;
@@ -125,10 +130,10 @@ class ReadElement implements DerElement {
   }
 }
 
-function readElement(source: Uint8Array, start: number): ReadElement {
-  const identifier = source[start];
-  const first = source[start + 1];
-  if (identifier === undefined || first === undefined) throw malformed("truncated");
+function readElement(source: Uint8Array, start: number, limit: number): ReadElement {
+  if (start + 2 > limit) throw malformed("truncated");
+  const identifier = source[start] ?? 0;
+  const first = source[start + 1] ?? 0;
   if ((identifier & 0x1f) === 0x1f) throw malformed("high tag number");
   if (identifier === 0) throw malformed("end of contents");
   let contentStart = start + 2;
@@ -139,15 +144,14 @@ function readElement(source: Uint8Array, start: number): ReadElement {
     if (count > 4) throw malformed("length too long");
     length = 0;
     for (let i = 0; i < count; i++) {
-      const octet = source[contentStart++];
-      if (octet === undefined) throw malformed("truncated");
-      length = length * 256 + octet;
+      if (contentStart >= limit) throw malformed("truncated");
+      length = length * 256 + (source[contentStart++] ?? 0);
     }
     // X.690 §10.1: the fewest octets.
     if (length < 0x80 || length < 2 ** (8 * (count - 1))) throw malformed("length not minimal");
   }
   const end = contentStart + length;
-  if (end > source.length) throw malformed("truncated");
+  if (end > limit) throw malformed("truncated");
   return new ReadElement(source, start, contentStart, end);
 }
 
@@ -363,8 +367,7 @@ export function printableString(text: string): Buffer {
 }
 
 function asciiOctets(text: string): Buffer {
-  const octets = Buffer.from(text, "latin1");
-  return octets.toString("ascii") === text ? octets : fail("text is not ASCII");
+  return decodeAscii(Buffer.from(text)) === text ? Buffer.from(text) : fail("text is not ASCII");
 }
 
 /** UTCTime through 2049, GeneralizedTime from 2050 (RFC 5280 §4.1.2.5); a fraction of a second is dropped. */

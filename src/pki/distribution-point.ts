@@ -42,7 +42,7 @@ const maxNames = 64;
 
 /** DistributionPoint ::= SEQUENCE { [0] name, [1] reasons, [2] cRLIssuer }. Throws SuiteError "syntax". */
 export function readDistributionPoint(element: DerElement): DistributionPoint {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const name = cursor.optional(der.contextConstructed(0));
   const reasons = cursor.optional(der.contextPrimitive(1));
   const crlIssuer = cursor.optional(der.contextConstructed(2));
@@ -56,7 +56,7 @@ export function readDistributionPoint(element: DerElement): DistributionPoint {
 
 /** The content of a DistributionPointName's tag: a CHOICE, so explicitly tagged. */
 export function readDistributionPointName(element: DerElement): Pick<DistributionPoint, "fullName" | "relativeName"> {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const fullName = cursor.optional(der.contextConstructed(0));
   const relativeName = fullName === undefined ? cursor.next(der.contextConstructed(1)) : undefined;
   cursor.end();

@@ -105,7 +105,7 @@ export interface Extension {
 export function readExtensionList(element: DerElement): Extension[] {
   const found: Extension[] = [];
   const seen = new Set<Oid>();
-  const cursor = new der.DerCursor(expect(element, der.tag.sequence).content);
+  const cursor = new der.DerCursor(expect(element, der.tag.sequence));
   do {
     const extension = readExtension(cursor.next(der.tag.sequence));
     if (seen.has(extension.type)) throw malformed("duplicate extension");
@@ -131,7 +131,7 @@ export function encodeKeyUsage(usages: readonly KeyUsage[]): Buffer {
 }
 
 function readExtension(element: DerElement): Extension {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const type = der.readOid(cursor.next(der.tag.oid));
   const flag = cursor.optional(der.tag.boolean);
   const value = der.readOctetString(cursor.next(der.tag.octetString));
@@ -166,7 +166,7 @@ function readExtendedKeyUsage(value: DerElement, into: Extensions): void {
 }
 
 function readBasicConstraints(value: DerElement, into: Extensions): void {
-  const cursor = new der.DerCursor(expect(value, der.tag.sequence).content);
+  const cursor = new der.DerCursor(expect(value, der.tag.sequence));
   const flag = cursor.optional(der.tag.boolean);
   const limit = cursor.optional(der.tag.integer);
   cursor.end();
@@ -185,7 +185,7 @@ function readSubjectAltName(value: DerElement, into: Extensions): void {
 }
 
 function readNameConstraints(value: DerElement, into: Extensions): void {
-  const cursor = new der.DerCursor(expect(value, der.tag.sequence).content);
+  const cursor = new der.DerCursor(expect(value, der.tag.sequence));
   const permitted = cursor.optional(der.contextConstructed(0));
   const excluded = cursor.optional(der.contextConstructed(1));
   cursor.end();
@@ -195,7 +195,7 @@ function readNameConstraints(value: DerElement, into: Extensions): void {
 function readSubtrees(element: DerElement | undefined): GeneralName[] {
   if (element === undefined) return [];
   return members(element, maxSubtrees).map((subtree) => {
-    const cursor = new der.DerCursor(expect(subtree, der.tag.sequence).content);
+    const cursor = new der.DerCursor(expect(subtree, der.tag.sequence));
     const base = readGeneralName(cursor.next());
     const minimum = cursor.optional(der.contextPrimitive(0)); // an explicit DEFAULT is read
     if (minimum !== undefined && der.readInteger(minimum) !== 0n) throw malformed("subtree with a minimum");
@@ -209,7 +209,7 @@ function readSubjectKeyIdentifier(value: DerElement, into: Extensions): void {
 }
 
 function readAuthorityKeyIdentifier(value: DerElement, into: Extensions): void {
-  const cursor = new der.DerCursor(expect(value, der.tag.sequence).content);
+  const cursor = new der.DerCursor(expect(value, der.tag.sequence));
   const keyId = cursor.optional(der.contextPrimitive(0));
   cursor.optional(der.contextConstructed(1));
   cursor.optional(der.contextPrimitive(2));
@@ -219,14 +219,14 @@ function readAuthorityKeyIdentifier(value: DerElement, into: Extensions): void {
 
 function readCertificatePolicies(value: DerElement, into: Extensions): void {
   into.policies = members(expect(value, der.tag.sequence), maxPolicies).map((element) => {
-    const cursor = new der.DerCursor(expect(element, der.tag.sequence).content);
+    const cursor = new der.DerCursor(expect(element, der.tag.sequence));
     return der.readOid(cursor.next(der.tag.oid));
   });
 }
 
 function readPolicyMappings(value: DerElement, into: Extensions): void {
   into.policyMappings = members(expect(value, der.tag.sequence), maxPolicies).map((element) => {
-    const cursor = new der.DerCursor(expect(element, der.tag.sequence).content);
+    const cursor = new der.DerCursor(expect(element, der.tag.sequence));
     const issuerDomain = der.readOid(cursor.next(der.tag.oid));
     const subjectDomain = der.readOid(cursor.next(der.tag.oid));
     cursor.end();
@@ -235,7 +235,7 @@ function readPolicyMappings(value: DerElement, into: Extensions): void {
 }
 
 function readPolicyConstraints(value: DerElement, into: Extensions): void {
-  const cursor = new der.DerCursor(expect(value, der.tag.sequence).content);
+  const cursor = new der.DerCursor(expect(value, der.tag.sequence));
   const requireExplicit = cursor.optional(der.contextPrimitive(0));
   const inhibitMapping = cursor.optional(der.contextPrimitive(1));
   cursor.end();
@@ -268,7 +268,7 @@ function readCrlDistributionPoints(value: DerElement, into: Extensions): void {
 function readAuthorityInfoAccess(value: DerElement, into: Extensions): void {
   const urls: string[] = [];
   for (const description of members(expect(value, der.tag.sequence), maxPolicies)) {
-    const cursor = new der.DerCursor(expect(description, der.tag.sequence).content);
+    const cursor = new der.DerCursor(expect(description, der.tag.sequence));
     const method = der.readOid(cursor.next(der.tag.oid));
     const location = readGeneralName(cursor.next());
     if (method === accessMethod.ocsp && location.type === "uri") urls.push(location.text);
@@ -279,7 +279,7 @@ function readAuthorityInfoAccess(value: DerElement, into: Extensions): void {
 /** SEQUENCE SIZE (1..limit). */
 function members(element: DerElement, limit: number): DerElement[] {
   const found: DerElement[] = [];
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   do {
     if (found.length === limit) throw malformed("too many members");
     found.push(cursor.next());

@@ -81,7 +81,7 @@ export function encodeSmtpUtf8Mailbox(address: string): Buffer {
 }
 
 function readOtherName(element: DerElement): GeneralName {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const typeId = der.readOid(cursor.next(der.tag.oid));
   const value = der.readDer(cursor.next(der.contextConstructed(0)).content);
   cursor.end();

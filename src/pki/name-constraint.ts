@@ -14,7 +14,7 @@ export interface ComparisonBudget {
 type Form = "mail" | "dns" | "uri" | "directory" | "ip" | "unknown";
 
 /** One name of a certificate in the form that it is compared in; `value` undefined: too odd to be judged. */
-interface ConstrainedName {
+export interface ConstrainedName {
   readonly form: Form;
   /** For "unknown": which form, so that a constraint on another unknown form does not bind it. */
   readonly kind: string;

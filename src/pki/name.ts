@@ -35,7 +35,7 @@ export function readName(element: DerElement): Name {
   if (element.tag !== der.tag.sequence) throw malformed("not a name");
   const rdns: Rdn[] = [];
   let count = 0;
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   while (!cursor.done) {
     const rdn = readRdn(cursor.next(der.tag.set));
     count += rdn.length;
@@ -48,7 +48,7 @@ export function readName(element: DerElement): Name {
 /** Reads the members of a RelativeDistinguishedName. */
 export function readRdn(element: DerElement): Rdn {
   const attributes: NameAttribute[] = [];
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   do attributes.push(readAttribute(cursor.next(der.tag.sequence)));
   while (!cursor.done && attributes.length <= maxAttributes);
   cursor.end();
@@ -69,7 +69,13 @@ export function nameWithin(base: Name, name: Name): boolean {
 
 /** Texts of all attributes of this type, in the order of the name. */
 export function attributeTexts(name: Name, type: Oid): string[] {
-  return name.rdns.flat().flatMap((attribute) => (attribute.type === type ? (attribute.text ?? []) : []));
+  const texts: string[] = [];
+  for (const rdn of name.rdns) {
+    for (const attribute of rdn) {
+      if (attribute.type === type && attribute.text !== undefined) texts.push(attribute.text);
+    }
+  }
+  return texts;
 }
 
 /** For people: RFC 4514 order and escapes, cleaned of what cannot be shown, at most 512 characters. */
@@ -111,7 +117,7 @@ class ReadName implements Name {
 }
 
 function readAttribute(element: DerElement): NameAttribute {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const type = der.readOid(cursor.next(der.tag.oid));
   const value = cursor.next();
   cursor.end();

@@ -89,7 +89,7 @@ export function isCertId(id: CertId, serial: Uint8Array, issuer: Certificate): b
 
 /** CertID ::= SEQUENCE { hashAlgorithm, issuerNameHash, issuerKeyHash, serialNumber }. Throws SuiteError "syntax". */
 export function readCertId(element: DerElement): CertId {
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const algorithm = readAlgorithm(cursor.next(der.tag.sequence));
   const issuerNameHash = der.readOctetString(cursor.next(der.tag.octetString));
   const issuerKeyHash = der.readOctetString(cursor.next(der.tag.octetString));

@@ -185,7 +185,7 @@ function readBasic(element: DerElement): BasicOcspResponse {
   outer.end();
   if (signature.unused !== 0) throw malformed("signature of odd bits");
 
-  const cursor = new der.DerCursor(tbs.content);
+  const cursor = new der.DerCursor(tbs);
   const version = cursor.optional(der.contextConstructed(0));
   if (version !== undefined && der.readSmallInteger(der.readDer(version.content)) !== 0) throw malformed("version");
   const responder = readResponder(cursor.next());
@@ -235,7 +235,7 @@ function readStatus(element: DerElement): OcspAnswer["status"] {
   if (element.tag === der.contextPrimitive(0)) return { status: "good" };
   if (element.tag === der.contextPrimitive(2)) return { status: "unknown" };
   if (element.tag !== der.contextConstructed(1)) throw malformed("status of a certificate");
-  const cursor = new der.DerCursor(element.content);
+  const cursor = new der.DerCursor(element);
   const since = generalizedTime(cursor.next());
   const wrapped = cursor.optional(der.contextConstructed(0));
   cursor.end();

@@ -2,7 +2,7 @@ import { type AlgorithmPolicy, rsaAllowed, signatureScheme, standardAlgorithms, 
 import type { Certificate } from "./certificate.ts";
 import { parseDomain } from "./identity.ts";
 import { sameName } from "./name.ts";
-import { type ComparisonBudget, constrainedNames, namesAllowed } from "./name-constraint.ts";
+import { type ComparisonBudget, type ConstrainedName, constrainedNames, namesAllowed } from "./name-constraint.ts";
 import type { Oid } from "./oid.ts";
 import { type PolicyQuestion, validPolicies } from "./policy.ts";
 import type { SignatureCache } from "./signature-cache.ts";
@@ -177,17 +177,19 @@ class PathSearch {
 
   /** What can be judged only with the whole path in hand (RFC 5280 §6.1.3, §6.1.4). */
   private complete(path: readonly Certificate[], anchor: TrustAnchor): PathResult {
-    const names = path.map((certificate, i) =>
-      i > 0 && isSelfIssued(certificate) ? [] : constrainedNames(certificate),
-    );
+    const names: ConstrainedName[][] = []; // read only where a constraint asks for them
+    const namesOf = (certificate: Certificate, at: number) =>
+      (names[at] ??= at > 0 && isSelfIssued(certificate) ? [] : constrainedNames(certificate));
     for (let i = path.length - 1; i > 0; i--) {
       const issuer = path[i];
-      const below = path.slice(1, i).filter((certificate) => !isSelfIssued(certificate)).length;
-      if (below > (issuer?.basicConstraints?.pathLength ?? Infinity))
-        return { ok: false, reason: "path-length", at: i };
+      const pathLength = issuer?.basicConstraints?.pathLength;
+      const below = () => path.slice(1, i).filter((certificate) => !isSelfIssued(certificate)).length;
+      if (pathLength !== undefined && below() > pathLength) return { ok: false, reason: "path-length", at: i };
       if (issuer?.nameConstraints === undefined) continue;
       for (let at = i - 1; at >= 0; at--) {
-        const allowed = namesAllowed(names[at] ?? [], issuer.nameConstraints, this.comparisons);
+        const certificate = path[at];
+        if (certificate === undefined) continue;
+        const allowed = namesAllowed(namesOf(certificate, at), issuer.nameConstraints, this.comparisons);
         if (allowed !== true) return { ok: false, reason: allowed || "name-constraints", at };
       }
     }
@@ -247,6 +249,7 @@ class PathSearch {
   private issuersOf(certificate: Certificate, path: readonly Certificate[]): Issuer[] {
     const named = this.bySubject.get(certificate.issuer.key) ?? [];
     const fresh = named.filter((issuer) => !path.some((earlier) => sameSubject(earlier, issuer.certificate)));
+    if (fresh.length < 2) return fresh;
     return fresh.toSorted((a, b) => likelihood(b, certificate) - likelihood(a, certificate));
   }
 
@@ -260,8 +263,10 @@ class PathSearch {
 
 /** A hint (RFC 5280 §4.2.1.1): a mismatch comes last, but is tried. */
 function likelihood({ certificate, anchor }: Issuer, subject: Certificate): number {
-  return { agree: 4, unknown: 2, differ: 0 }[keyIdentifiers(subject, certificate)] + (anchor === undefined ? 0 : 1);
+  return likelihoods[keyIdentifiers(subject, certificate)] + (anchor === undefined ? 0 : 1);
 }
+
+const likelihoods = { agree: 4, unknown: 2, differ: 0 } as const;
 
 function keyIdentifiers(subject: Certificate, issuer: Certificate): "agree" | "differ" | "unknown" {
   if (subject.authorityKeyId === undefined || issuer.subjectKeyId === undefined) return "unknown";

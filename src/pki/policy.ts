@@ -32,6 +32,8 @@ type Level = Map<Oid, Node>;
 export function validPolicies(path: readonly Certificate[], question: PolicyQuestion): readonly Oid[] | undefined {
   const certificates = path.slice(0, -1).toReversed();
   const last = certificates.length;
+  // As most paths are: nothing is said, so nothing is valid, and nothing has to be.
+  if (!question.explicit && last > 0 && !certificates.some(speaksOfPolicies)) return [];
   let explicit = question.explicit ? 0 : last + 1;
   let mapping = question.inhibitMapping ? 0 : last + 1;
   let any = question.inhibitAny ? 0 : last + 1;
@@ -61,6 +63,10 @@ export function validPolicies(path: readonly Certificate[], question: PolicyQues
 
   const valid = acceptableOf(validAt(above), question.acceptable);
   return explicit > 0 || valid.length > 0 ? valid : undefined;
+}
+
+function speaksOfPolicies({ policies, policyMappings, policyConstraints }: Certificate): boolean {
+  return policies !== undefined || policyMappings !== undefined || policyConstraints !== undefined;
 }
 
 /** RFC 5280 §6.1.3 (d): the policies of a certificate that continue one above them. */

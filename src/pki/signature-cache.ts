@@ -8,6 +8,7 @@ const maxEntries = 1_000;
  */
 export class SignatureCache {
   readonly #known = new Set<string>();
+  #newest = "";
 
   has(certificate: Certificate, issuer: Certificate): boolean {
     return this.#known.has(keyOf(certificate, issuer));
@@ -19,6 +20,8 @@ export class SignatureCache {
       const certificate = path[at - 1];
       if (at < 2 || certificate === undefined) continue;
       const key = keyOf(certificate, issuer);
+      if (key === this.#newest) continue; // one CA after the other is the rule
+      this.#newest = key;
       this.#known.delete(key); // least recently used is dropped first
       this.#known.add(key);
       const oldest = this.#known.values().next();

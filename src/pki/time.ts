@@ -26,13 +26,19 @@ export function formatTime(date: Date): { text: string; generalized: boolean } {
 
 /** `rest` is MMDDHHMMSS. */
 function dateOf(year: number, rest: string): Date | undefined {
-  const [month = 0, day = 0, hour = 0, minute = 0, second = 0] = [0, 2, 4, 6, 8].map((i) =>
-    Number(rest.slice(i, i + 2)),
-  );
+  const month = twoDigits(rest, 0);
+  const day = twoDigits(rest, 2);
+  const minute = twoDigits(rest, 6);
+  const second = twoDigits(rest, 8);
   if (minute > 59 || second > 59) return undefined;
-  const date = new Date(0);
-  date.setUTCFullYear(year, month - 1, day);
-  date.setUTCHours(hour, minute, second);
+  // By way of the same day 400 years later: Date.UTC takes years below 100 for some of the last century.
+  const date = new Date(Date.UTC(year + 400, month - 1, day, twoDigits(rest, 4), minute, second));
+  date.setUTCFullYear(date.getUTCFullYear() - 400);
   // 31 April has become 1 May, 24 o'clock the next day, month 0 the year before.
   return date.getUTCMonth() === month - 1 && date.getUTCDate() === day ? date : undefined;
+}
+
+/** Of a text that is known to have digits there. */
+function twoDigits(text: string, at: number): number {
+  return (text.charCodeAt(at) - 0x30) * 10 + text.charCodeAt(at + 1) - 0x30;
 }
