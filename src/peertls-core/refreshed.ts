@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, unlink } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
 const MINUTE = 60_000;
@@ -9,14 +9,14 @@ const LATEST_MS = 24 * 60 * MINUTE;
 
 /** Something that is fetched again and again, one fetch at a time; after a failure soon, then ever later up to an hour. */
 export class Refreshed {
-  readonly #fetch: () => Promise<Date | undefined>;
+  readonly #fetch: () => Promise<Date | undefined | "over">;
   readonly #o: RefreshOptions;
   #timer: NodeJS.Timeout | undefined;
   #fetching: Promise<void> | undefined;
   #failures = 0;
 
-  /** @param fetch resolves with the end of what came: at half of its life it is fetched again */
-  constructor(fetch: () => Promise<Date | undefined>, options: RefreshOptions) {
+  /** @param fetch resolves with the end of what came: at half of its life it is fetched again; "over": never again */
+  constructor(fetch: () => Promise<Date | undefined | "over">, options: RefreshOptions) {
     this.#fetch = fetch;
     this.#o = options;
   }
@@ -59,6 +59,7 @@ export class Refreshed {
       const end = await this.#fetch();
       if (this.#failures > 0) this.#o.onRecovered();
       this.#failures = 0;
+      if (end === "over") return;
       const half = ((end?.getTime() ?? 0) - this.#o.clock().getTime()) / 2;
       this.later(Math.min(Math.max(half, SOONEST_MS), LATEST_MS));
     } catch (error) {
@@ -94,9 +95,17 @@ export class KeptFiles {
   }
 
   async write(key: string, bytes: Uint8Array, about: object): Promise<void> {
-    const stem = join(this.#directory, createHash("sha256").update(key).digest("hex"));
+    const stem = this.#stem(key);
     await writeWhole(`${stem}.bin`, bytes);
     await writeWhole(`${stem}.json`, Buffer.from(JSON.stringify(about)));
+  }
+
+  async remove(key: string): Promise<void> {
+    for (const ending of ["json", "bin"]) await rm(`${this.#stem(key)}.${ending}`, { force: true });
+  }
+
+  #stem(key: string): string {
+    return join(this.#directory, createHash("sha256").update(key).digest("hex"));
   }
 
   /** Calls `take` for each thing; what it throws is told to `failed`, and the thing is passed over. */

@@ -36,9 +36,10 @@ interface Above {
 interface ListSource {
   readonly kind: "list";
   readonly url: string;
-  /** Whoever it speaks for: a list counts only if one of these, or somebody in their name, signed it. */
+  /** The CAs of the paths that led here: a list counts only if one of these signed it. */
   readonly issuers: Map<string, Above>;
-  list: RevocationList | undefined;
+  /** By kind, see `kindOf`: plain HTTP brings whatever somebody on the way wants, if only a CA has signed it. */
+  readonly lists: Map<string, RevocationList>;
   readonly refreshed: Refreshed;
 }
 
@@ -56,6 +57,8 @@ const LIST_LIMITS = { maxBytes: 64 * 1024 * 1024, seconds: 60, redirects: 3 };
 const ANSWER_LIMITS = { maxBytes: 64 * 1024, seconds: 15, redirects: 3 };
 const MAX_LISTS = 1_000;
 const MAX_ANSWERS = 10_000;
+const MAX_KINDS = 8;
+const MAX_ISSUERS = 64;
 const MAX_URL = 2_048;
 const HOUR = 3_600_000;
 const MINUTE = 60_000;
@@ -91,13 +94,15 @@ export class Revocations implements RevocationSource {
 
   /** For whoever wants to tell how old the lists are. */
   get sources(): readonly { url: string; thisUpdate?: Date; nextUpdate?: Date; entries: number; failures: number }[] {
-    return [...this.#lists.values()].map(({ url, list, refreshed }) => ({
-      url,
-      failures: refreshed.failures,
-      entries: list?.size ?? 0,
-      ...(list === undefined ? {} : { thisUpdate: list.thisUpdate }),
-      ...(list?.nextUpdate === undefined ? {} : { nextUpdate: list.nextUpdate }),
-    }));
+    return [...this.#lists.values()].flatMap(({ url, lists, refreshed: { failures } }) =>
+      (lists.size === 0 ? [undefined] : [...lists.values()]).map((list) => ({
+        url,
+        failures,
+        entries: list?.size ?? 0,
+        ...(list === undefined ? {} : { thisUpdate: list.thisUpdate }),
+        ...(list?.nextUpdate === undefined ? {} : { nextUpdate: list.nextUpdate }),
+      })),
+    );
   }
 
   stateOf(path: readonly Certificate[], anchor: TrustAnchor, time: Date): RevocationState {
@@ -133,14 +138,14 @@ export class Revocations implements RevocationSource {
     certificate: Certificate,
     above: Above,
     time: Date,
-    signers: readonly Certificate[],
+    path: readonly Certificate[],
   ): RevocationStatus | undefined {
     const { issuer, anchor } = above;
     const graceMs = this.#o.graceHours(anchor.name) * HOUR;
     if (certificate.crlUrls.length > 0) {
-      const lists = certificate.crlUrls.flatMap((url) => this.#list(url, above)?.list ?? []);
+      const lists = certificate.crlUrls.flatMap((url) => [...(this.#list(url, path, anchor)?.lists.values() ?? [])]);
       if (lists.length === 0) return undefined;
-      return revocationOf(certificate, issuer, anchor, { lists, signers, time, graceMs });
+      return revocationOf(certificate, issuer, anchor, { lists, signers: path, time, graceMs });
     }
     const [url] = certificate.ocspUrls;
     const response = url === undefined ? undefined : this.#answer(url, certificate, above)?.response;
@@ -148,24 +153,26 @@ export class Revocations implements RevocationSource {
   }
 
   /** The source of a list; a new one is fetched at once. Undefined for what is not fetched. */
-  #list(url: string, above: Above): ListSource | undefined {
+  #list(url: string, path: readonly Certificate[], anchor: TrustAnchor): ListSource | undefined {
     const known = this.#lists.get(url);
-    if (known !== undefined) {
-      if (!known.issuers.has(above.issuer.sha256)) known.issuers.set(above.issuer.sha256, above);
-      return known;
+    if (known === undefined && (!isFetchable(url) || this.#lists.size >= MAX_LISTS)) return undefined;
+    const source = known ?? this.#newList(url);
+    const before = source.issuers.size;
+    for (const issuer of path.slice(1)) {
+      if (source.issuers.size >= MAX_ISSUERS) break;
+      if (!source.issuers.has(issuer.sha256)) source.issuers.set(issuer.sha256, { issuer, anchor });
     }
-    if (!isFetchable(url) || this.#lists.size >= MAX_LISTS) return undefined;
-    const source = this.#newList(url, new Map([[above.issuer.sha256, above]]));
-    void source.refreshed.now();
+    // What nobody vouched for yet may count now.
+    if (source.issuers.size > before && source.lists.size === 0) void source.refreshed.anew();
     return source;
   }
 
-  #newList(url: string, issuers: Map<string, Above>): ListSource {
+  #newList(url: string): ListSource {
     const source: ListSource = {
       kind: "list",
       url,
-      issuers,
-      list: undefined,
+      issuers: new Map(),
+      lists: new Map(),
       refreshed: this.#refreshed(url, () => this.#fetchList(source)),
     };
     this.#lists.set(url, source);
@@ -174,12 +181,13 @@ export class Revocations implements RevocationSource {
 
   async #fetchList(source: ListSource): Promise<Date | undefined> {
     const list = parseRevocationList(derOf(await this.#download(source.url, LIST_LIMITS)));
-    checkList(source, list);
-    const { url, issuers } = source;
-    if (source.list === undefined || Buffer.compare(source.list.der, list.der) !== 0) {
+    checkList(source, list, this.#o.clock());
+    const { url, issuers, lists } = source;
+    const kind = kindOf(list);
+    if (Buffer.compare(lists.get(kind)?.der ?? new Uint8Array(), list.der) !== 0) {
       const about = { kind: "list", url, issuers: [...issuers.values()].map(kept) };
-      await this.#files.write(url, list.der, about);
-      source.list = list;
+      await this.#files.write(`${url} ${kind}`, list.der, about);
+      lists.set(kind, list);
       this.#changed();
     }
     return list.nextUpdate;
@@ -207,33 +215,40 @@ export class Revocations implements RevocationSource {
     return source;
   }
 
-  async #fetchAnswer(source: AnswerSource): Promise<Date | undefined> {
+  async #fetchAnswer(source: AnswerSource): Promise<Date | undefined | "over"> {
     const { url, certificate, above } = source;
+    const key = `${url} ${certificate.sha256}`;
+    if (certificate.validity.notAfter < this.#o.clock()) {
+      this.#answers.delete(certificate.sha256);
+      await this.#files.remove(key);
+      return "over";
+    }
     const nonce = this.#o.random(NONCE_BYTES);
     const bytes = makeOcspRequest({ certificate, issuer: above.issuer, nonce });
     const body = { type: "application/ocsp-request", bytes };
     const response = parseOcspResponse(await this.#download(url, ANSWER_LIMITS, body));
     this.#checkAnswer(source, response, nonce);
     const about = { kind: "answer", url, certificate: base64(certificate), issuers: [kept(above)] };
-    await this.#files.write(`${url} ${certificate.sha256}`, response.der, about);
+    await this.#files.write(key, response.der, about);
     source.response = response;
     this.#changed();
     return response.basic?.answers[0]?.nextUpdate;
   }
 
   /** @throws SuiteError certificate-invalid for an answer that says nothing about the certificate */
-  #checkAnswer({ certificate, above }: AnswerSource, response: OcspResponse, nonce?: Buffer): void {
+  #checkAnswer({ certificate, above, response: last }: AnswerSource, response: OcspResponse, nonce?: Buffer): void {
     const time = this.#o.clock();
     const graceMs = this.#o.graceHours(above.anchor.name) * HOUR;
     const question = { certificate, ...above, time, graceMs, ...(nonce === undefined ? {} : { nonce }) };
     if (ocspStatus(response, question).status === "unknown") throw doesNotCount("the responder does not tell");
+    if (last !== undefined && toldAt(response) < toldAt(last)) throw doesNotCount("older than the last");
   }
 
   #download(url: string, limits: Omit<DownloadLimits, "privateTargets">, body?: { type: string; bytes: Buffer }) {
     return download(url, { ...limits, privateTargets: this.#o.privateTargets }, this.#stop.signal, body);
   }
 
-  #refreshed(url: string, fetch: () => Promise<Date | undefined>): Refreshed {
+  #refreshed(url: string, fetch: () => Promise<Date | undefined | "over">): Refreshed {
     const { clock, chance, log } = this.#o;
     return new Refreshed(fetch, {
       clock,
@@ -255,10 +270,11 @@ export class Revocations implements RevocationSource {
     const [first] = above;
     if (about.kind === "list") {
       const list = parseRevocationList(bytes);
-      const source = this.#newList(about.url, new Map(above.map((one) => [one.issuer.sha256, one])));
+      const source = this.#lists.get(about.url) ?? this.#newList(about.url);
+      for (const one of above) source.issuers.set(one.issuer.sha256, one);
       source.refreshed.later(this.#o.chance() * MINUTE);
-      checkList(source, list);
-      source.list = list;
+      checkList(source, list, this.#o.clock());
+      source.lists.set(kindOf(list), list);
     } else if (first !== undefined) {
       const response = parseOcspResponse(bytes);
       const source = this.#newAnswer(about.url, readCertificate(about.certificate), first);
@@ -272,13 +288,24 @@ export class Revocations implements RevocationSource {
 const SAID = { good: "good", stale: "unknown" } as const;
 const SEVERITY = { good: 0, unchecked: 1, unknown: 2, revoked: 3 } as const;
 
-/** @throws SuiteError certificate-invalid for a list by somebody else, or older than the one that is kept */
-function checkList({ list: last, issuers }: ListSource, list: RevocationList): void {
+/** @throws SuiteError certificate-invalid for a list by somebody else, or older than the one of its kind that is kept */
+function checkList({ lists, issuers }: ListSource, list: RevocationList, time: Date): void {
   if (list.criticalUnknown.length > 0) throw doesNotCount("critical extension");
+  if (![...issuers.values()].some(({ issuer }) => list.signedBy(issuer))) throw doesNotCount("signature");
+  const last = lists.get(kindOf(list));
   if (last !== undefined && list.thisUpdate < last.thisUpdate) throw doesNotCount("older than the last");
-  // An indirect list is another signer's: it is judged where it is used, with that signer's path.
-  const signed = list.scope.indirect || [...issuers.values()].some(({ issuer }) => list.signedBy(issuer));
-  if (!signed) throw doesNotCount("signature");
+  if (last !== undefined || lists.size < MAX_KINDS) return;
+  const [ended] = [...lists].find(([, { nextUpdate = time }]) => nextUpdate <= time) ?? [];
+  if (ended === undefined) throw doesNotCount("too many kinds of lists");
+  lists.delete(ended);
+}
+
+/**
+ * What a list tells of: it takes the place of an earlier one of the same kind only. Else whoever can change what comes
+ * over HTTP would bring the CA's list of other certificates, or of what is new, and nobody would be revoked any more.
+ */
+function kindOf({ issuer, deltaBase, scope }: RevocationList): string {
+  return JSON.stringify([issuer.key, deltaBase !== undefined, scope]);
 }
 
 function doesNotCount(what: string): SuiteError {
@@ -290,6 +317,11 @@ function doesNotCount(what: string): SuiteError {
 
 function isFetchable(url: string): boolean {
   return /^https?:\/\//i.test(url) && url.length <= MAX_URL;
+}
+
+/** An answer without our nonce may be one of yesterday, when the certificate was still good. */
+function toldAt({ basic }: OcspResponse): number {
+  return Math.max(0, ...(basic?.answers ?? []).map(({ thisUpdate }) => thisUpdate.getTime()));
 }
 
 interface KeptAbove {

@@ -1,4 +1,5 @@
 import { createPublicKey, randomBytes } from "node:crypto";
+import { readdir } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { PeerConnection } from "../../src/peertls-core/connection.ts";
@@ -7,9 +8,13 @@ import type { RevocationMode, TrustRules } from "../../src/peertls-core/policy.t
 import { Revocations } from "../../src/peertls-core/revocation.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
 import { type Certificate, parseCertificate } from "../../src/pki/certificate.ts";
-import { issueRevocationList } from "../../src/pki/crl-issue.ts";
+import { issueRevocationList, type RevocationListTemplate } from "../../src/pki/crl-issue.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
+import type { Issuer } from "../../src/pki/issue.ts";
 import { silentLog } from "../../src/pki/log.ts";
+import type { OcspAnswer } from "../../src/pki/ocsp.ts";
+import { issueOcspResponse } from "../../src/pki/ocsp-issue.ts";
+import { makeOcspRequest, parseOcspRequest } from "../../src/pki/ocsp-request.ts";
 import { derToPem } from "../../src/pki/pem.ts";
 import { issueAuth } from "../../src/pki/profile.ts";
 import { openssl, pemFiles, temporaryFolder as pemFolder } from "../support/openssl.ts";
@@ -49,19 +54,19 @@ beforeEach(() => {
   asked = 0;
 });
 
-/** Somebody whose certificate names the list. */
-function person(name: string): TestCredentials {
+/** Somebody whose certificate names the list, or the responder. */
+function person(name: string, by = alpha, told: "crlUrl" | "ocspUrl" = "crlUrl"): TestCredentials {
   const privateKey = makeEcKey();
   const der = issueAuth({
-    issuer: alpha.issuing,
+    issuer: by.issuing,
     spki: createPublicKey(privateKey).export({ type: "spki", format: "der" }),
-    identity: parseIdentity(`${name}@alpha.test`),
+    identity: parseIdentity(`${name}@${by.domain}`),
     name,
     now: new Date(),
     serial: randomBytes(16),
-    crlUrl: url,
+    [told]: url,
   });
-  return { privateKey, certificate: parseCertificate(der), chain: [alpha.issuing.certificate] };
+  return { privateKey, certificate: parseCertificate(der), chain: [by.issuing.certificate] };
 }
 
 let number = 0;
@@ -77,12 +82,28 @@ function list(revoked: readonly Certificate[], o: { from?: number; until?: numbe
   });
 }
 
-async function revocations(directory: string, log = silentLog): Promise<Revocations & AsyncDisposable> {
+/** Another kind of list, empty, new, and good for years. */
+function special(change: Partial<RevocationListTemplate>, issuer: Issuer = alpha.issuing): Buffer {
+  number += 1;
+  const times = { thisUpdate: new Date(), nextUpdate: new Date(Date.now() + 10_000 * HOUR) };
+  return issueRevocationList({ issuer, number, entries: [], ...times, ...change });
+}
+
+/** Somebody with the CA's name and another key. */
+function forger(): Issuer {
+  return { certificate: alpha.issuing.certificate, privateKey: makeEcKey() };
+}
+
+async function revocations(
+  directory: string,
+  log = silentLog,
+  clock = () => new Date(),
+): Promise<Revocations & AsyncDisposable> {
   const made = await Revocations.open({
     directory,
     graceHours: () => 24,
     privateTargets: true,
-    clock: () => new Date(),
+    clock,
     chance: () => 0.5,
     random: randomBytes,
     log,
@@ -170,6 +191,47 @@ describe("what is known of revocation", () => {
     expect(known.sources[0]).toMatchObject({ failures: 0, entries: 0 });
   });
 
+  const besides: [string, () => Buffer][] = [
+    ["a delta of the same CA", () => special({ delta: 1 })],
+    ["the same CA's list of CAs alone", () => special({ scope: { only: "ca" } })],
+    ["an indirect list that anybody signed", () => special({ scope: { indirect: true } }, forger())],
+    ["the root's own list", () => special({}, alpha.root)],
+  ];
+  test.each(besides)(
+    "%s, in the place of the list, un-revokes nobody, now or after a restart",
+    async (_name, other) => {
+      await using folder = await temporaryFolder();
+      const carol = person("carol");
+      {
+        await using known = await revocations(folder.path);
+        served = list([carol.certificate]);
+        expect(await settled(known, carol)).toBe("revoked");
+        served = other();
+        expect(await settled(known, carol)).toBe("revoked");
+        served = list([carol.certificate]);
+        await known.refresh();
+        expect(known.sources.map(({ failures }) => failures)).not.toContain(1);
+      }
+      served = undefined;
+      await using again = await revocations(folder.path);
+      expect(state(again, carol)).toBe("revoked");
+    },
+  );
+
+  test("a list that another domain's certificate pointed to first is asked for again by the first of its own", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const [carol, mallory] = [person("carol"), person("mallory", gamma)];
+    served = list([carol.certificate]);
+    known.stateOf([mallory.certificate, ...mallory.chain, gamma.root.certificate], gamma.anchor, new Date());
+    await known.refresh();
+    expect(known.sources[0]).toMatchObject({ entries: 0 });
+    const came = new Promise<void>((resolve) => known.onChange(resolve));
+    state(known, carol);
+    await came;
+    expect(state(known, carol)).toBe("revoked");
+  });
+
   test("PEM is taken, too", async () => {
     await using folder = await temporaryFolder();
     await using known = await revocations(folder.path);
@@ -192,6 +254,45 @@ describe("what is known of revocation", () => {
     expect(await settled(strict, person("alice"))).toBe("unchecked");
     expect(asked).toBe(0);
     await strict.close();
+  });
+});
+
+describe("what a responder says of a certificate that names no list", () => {
+  function answer(who: TestCredentials, status: OcspAnswer["status"], from: number): Buffer {
+    const question = makeOcspRequest({ certificate: who.certificate, issuer: alpha.issuing.certificate });
+    const [id] = parseOcspRequest(question).ids;
+    if (id === undefined) throw new Error("a request without a question");
+    const times = { thisUpdate: new Date(Date.now() + from), nextUpdate: new Date(Date.now() + HOUR) };
+    const answers = [{ id, status, ...times }];
+    return issueOcspResponse({ signer: alpha.issuing, answers, producedAt: new Date() });
+  }
+
+  test("an answer of yesterday, played again, un-revokes nobody", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const carol = person("carol", alpha, "ocspUrl");
+    served = answer(carol, { status: "revoked", reason: "keyCompromise", since: new Date() }, -HOUR);
+    expect(await settled(known, carol)).toBe("revoked");
+    served = answer(carol, { status: "good" }, -24 * HOUR);
+    expect(await settled(known, carol)).toBe("revoked");
+    served = answer(carol, { status: "good" }, 0);
+    expect(await settled(known, carol)).toBe("unchecked"); // as the worst of the path, the issuing CA
+  });
+
+  test("of a certificate that has ended nothing is asked, and nothing kept", async () => {
+    await using folder = await temporaryFolder();
+    let offset = 0;
+    await using known = await revocations(folder.path, silentLog, () => new Date(Date.now() + offset));
+    const carol = person("carol", alpha, "ocspUrl");
+    served = answer(carol, { status: "good" }, 0);
+    await settled(known, carol);
+    expect(await readdir(folder.path)).toHaveLength(2);
+    offset = 31 * 24 * HOUR;
+    asked = 0;
+    await known.refresh();
+    await known.refresh();
+    expect(asked).toBe(0);
+    expect(await readdir(folder.path)).toEqual([]);
   });
 });
 
