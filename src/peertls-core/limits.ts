@@ -43,6 +43,7 @@ export class HandshakeLimits {
   /** The handshakes under way, oldest first, by how each is given up. */
   readonly #order = new Map<Abandon, number>();
   #pending = 0;
+  #forgotAt = 0;
 
   constructor(options: LimitOptions) {
     this.#options = options;
@@ -103,22 +104,27 @@ export class HandshakeLimits {
     const key = prefixOf(host);
     const known = this.#prefixes.get(key);
     if (known !== undefined) return known;
-    if (this.#prefixes.size >= MAX_PREFIXES) this.#forgetIdle(now);
+    // Not for each of a flood: while it lasts there is nobody to forget.
+    if (this.#prefixes.size >= MAX_PREFIXES && now - this.#forgotAt >= FORGET_EVERY_MS) this.#forgetIdle(now);
     const fresh = { tokens: this.#options.acceptBurst, refilledAt: now, pending: 0, admitted: false };
     this.#prefixes.set(key, fresh);
     return fresh;
   }
 
-  /** A prefix that is idle long enough to have all its tokens again is as good as unknown. */
+  /** A prefix that is idle long enough to have all its tokens again is as good as unknown; not so where peers are. */
   #forgetIdle(now: number): void {
+    this.#forgotAt = now;
     const fullAfter = (this.#options.acceptBurst / this.#options.acceptsPerSecond) * 1000;
     for (const [key, prefix] of this.#prefixes) {
-      if (prefix.pending === 0 && now - prefix.refilledAt > fullAfter) this.#prefixes.delete(key);
+      if (prefix.pending === 0 && now - prefix.refilledAt > (prefix.admitted ? ADMITTED_MS : fullAfter))
+        this.#prefixes.delete(key);
     }
   }
 }
 
 const MAX_PREFIXES = 10_000;
+const FORGET_EVERY_MS = 1_000;
+const ADMITTED_MS = 86_400_000;
 /** A handshake between honest ends is over by then: two round trips, also around the world. */
 const HONEST_MS = 1_000;
 /** Whoever connects to talk sends its ClientHello with the end of TCP's own handshake. */

@@ -62,6 +62,24 @@ describe("who may begin a handshake", () => {
     expect(performance.now() - start).toBeLessThan(15_000);
   });
 
+  test("a flood from 60,000 prefixes costs each of them next to nothing, and takes nothing from where peers are", () => {
+    const one = limits();
+    one.begin("192.0.2.1", 0);
+    one.end("192.0.2.1", true);
+    const flood = (from: number, count: number, now: number) => {
+      for (let n = from; n < from + count; n += 1) {
+        const host = `2001:db8:${n.toString(16)}:1::1`;
+        if (one.begin(host, now) === undefined) one.end(host, false);
+      }
+    };
+    const before = process.threadCpuUsage().user;
+    flood(0, 30_000, 8_000);
+    flood(30_000, 30_000, 9_500);
+    expect((process.threadCpuUsage().user - before) / 1_000).toBeLessThan(1_500);
+    for (let n = 0; n < DEFAULT_LIMITS.pendingTotal; n += 1) one.begin(`10.1.0.${n}`, 9_600);
+    expect([one.begin("10.2.0.1", 9_600), one.begin("192.0.2.1", 9_600)]).toEqual(["pending-total", undefined]);
+  });
+
   test.each([
     ["192.0.2.1", "192.0.2.1"],
     ["::ffff:192.0.2.1", "192.0.2.1"],
