@@ -23,8 +23,8 @@ export class Paths {
     this.#paths.clear();
   }
 
-  /** Keeps CA certificates that a record or a peer with a good path showed, for peers that do not send them. */
-  pool(certificates: readonly Certificate[]): void {
+  /** Keeps CA certificates of good paths, for peers that do not send them. */
+  #keep(certificates: readonly Certificate[]): void {
     for (const certificate of certificates) {
       if (certificate.basicConstraints?.ca !== true) continue;
       this.#pool.delete(certificate.sha256);
@@ -58,7 +58,7 @@ export class Paths {
       this.#paths.set(leaf.sha256, result);
       const oldest = this.#paths.keys().next();
       if (this.#paths.size > MAX_PATHS && !oldest.done) this.#paths.delete(oldest.value);
-      this.pool(result.path.slice(1));
+      this.#keep(result.path.slice(1));
     }
     return result;
   }

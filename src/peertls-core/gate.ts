@@ -189,7 +189,7 @@ export class Gate {
         return;
       }
       secret.forget();
-      settle(true);
+      settle(purpose?.kind !== "request"); // who asks to be admitted is not
       if (purpose?.kind === "request") {
         door.request?.(socket, { certificate: verdict.approach.certificate, identity: verdict.identity, address });
         return;
@@ -266,9 +266,9 @@ export class Gate {
       socket.once("secureConnect", () => {
         const resumed = socket.isSessionReused();
         const facts = factsOf(socket, resumed ? kept?.certificate : undefined, this.#seen);
-        this.#options.trust.paths.pool(o.expected.intermediates ?? []);
         const how = { direction: "out", purpose, address, resumed, expected: o.expected } as const;
-        const verdict = this.#judge(facts, began, how);
+        const sent = [...(facts.sent ?? []), ...(o.expected.intermediates ?? [])];
+        const verdict = this.#judge({ ...facts, sent }, began, how);
         if (!verdict.admit) {
           failure = denied(verdict.reason);
           this.#deny(raw, secret, verdict, { direction: "out", purpose, address }, facts);

@@ -11,7 +11,7 @@ import type { TrustRules } from "../../src/peertls-core/policy.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
 import { silentLog } from "../../src/pki/log.ts";
 import { openssl, pemFiles, temporaryFolder } from "../support/openssl.ts";
-import { makeTestDomain, type TestCredentials } from "../support/pki.ts";
+import { makeCa, makeTestDomain, type TestCredentials } from "../support/pki.ts";
 
 const alpha = makeTestDomain({ domain: "alpha.test" });
 const gamma = makeTestDomain({ domain: "gamma.test" });
@@ -217,6 +217,18 @@ test("dialling: a dead route does not hinder the next, and a wrong person at an 
   ).rejects.toMatchObject({ code: "identity-mismatch" });
   await dialler.core.close();
   await wrong.core.close();
+});
+
+test("what a record shows beside its leaf pushes nobody's issuer out", async () => {
+  const dialler = await start(alice.auth);
+  const intermediates = Array.from({ length: 1_001 }, () => makeCa("nobody", new Date()).certificate);
+  const expected = { identity: bob.identity, fingerprints: [bob.auth.certificate.fingerprint], intermediates };
+  const route = { kind: "direct" as const, address: { host: "::1", port: node.port } };
+  for (let n = 0; n < 2; n += 1)
+    (await dialler.core.dial(expected, "sip", [route], AbortSignal.timeout(5_000))).destroy();
+  const another = alpha.person({ identity: "carol@alpha.test" }).auth.certificate;
+  expect(dialler.trust.paths.find(another, [], new Date())).toMatchObject({ ok: true });
+  await dialler.core.close();
 });
 
 test("dialling openssl s_server with the wrong person: our alert, and our certificate is never sent", async () => {

@@ -113,3 +113,21 @@ test("a node that takes none says so in the handshake; nobody but the expected p
   });
   expect(taken).toHaveLength(before);
 });
+
+test("where a stranger asks from is no place from which peers come", async () => {
+  const core = await makePeerTls({
+    ...{ credentials: bob.auth, trust: new Trust(rules()), random: randomBytes, log: silentLog },
+    clock: () => new Date(),
+    requestSink: async () => "kept",
+    limits: { acceptBurst: 2, acceptsPerSecond: 0.001 },
+  });
+  cores.push(core);
+  const { port } = await core.listen({ host: "::1", port: 0 });
+  const routes = [{ kind: "direct" as const, address: { host: "::1", port } }];
+  const from = await asker(stranger.auth);
+  expect(await from.sendRequest(expected(bob), routes, "please", signal())).toBe("kept");
+  expect(await from.sendRequest(expected(bob), routes, "please", signal())).toBe("later");
+  await expect(from.sendRequest(expected(bob), routes, "please", signal())).rejects.toMatchObject({
+    name: "SuiteError",
+  });
+});
