@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import type { PeerAddress, Protocol } from "../peertls-core/connection.ts";
 import type { RevocationSource } from "../peertls-core/judging.ts";
@@ -33,6 +34,8 @@ export interface Difference {
 const KEPT = 1_000;
 const KEPT_MS = 7 * 86_400_000;
 const FLUSH_MS = 1_000;
+/** SQLITE_CORRUPT, SQLITE_NOTADB. */
+const BROKEN: ReadonlySet<number> = new Set([11, 26]);
 
 const SCHEMA = `
   create table if not exists approaches (
@@ -54,15 +57,13 @@ export class PeerHistory {
 
   constructor(path: string, log: Log) {
     this.#log = log;
-    this.#database = new DatabaseSync(path);
-    this.#database.exec("pragma journal_mode = wal; pragma synchronous = normal; pragma busy_timeout = 5000");
-    this.#database.exec(SCHEMA);
+    this.#database = opened(path, log);
   }
 
   note(approach: PastApproach): void {
     const leaf = approach.certificates[0]?.sha256 ?? "none";
     const key = `${approach.outcome} ${leaf} ${approach.protocol} ${approach.direction}`;
-    if (this.#waiting.size >= KEPT && !this.#waiting.has(key)) return;
+    if (!this.#database.isOpen || (this.#waiting.size >= KEPT && !this.#waiting.has(key))) return;
     this.#waiting.set(key, approach);
     this.#timer ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
   }
@@ -144,6 +145,30 @@ export class PeerHistory {
   close(): void {
     this.flush();
     this.#database.close();
+  }
+}
+
+/** One that is broken is begun anew: it keeps nobody from starting. */
+function opened(path: string, log: Log): DatabaseSync {
+  try {
+    return openedAsIs(path);
+  } catch (error) {
+    if (!BROKEN.has((error as { errcode?: number }).errcode ?? 0)) throw error;
+    log.warn({ error: asSuiteError(error) }, "the history of the gate cannot be read; it begins anew");
+    for (const ending of ["", "-wal", "-shm"]) rmSync(`${path}${ending}`, { force: true });
+    return openedAsIs(path);
+  }
+}
+
+function openedAsIs(path: string): DatabaseSync {
+  const database = new DatabaseSync(path);
+  try {
+    database.exec("pragma busy_timeout = 5000; pragma journal_mode = wal; pragma synchronous = normal");
+    database.exec(SCHEMA);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
   }
 }
 

@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { type PastApproach, PeerHistory } from "../../src/node/history.ts";
@@ -126,4 +127,24 @@ test("a disk that fails costs history and a warning, and nothing else", async ()
   history.note(past());
   expect(history.list()).toHaveLength(1);
   history.close();
+});
+
+test("a file that is broken is begun anew", async () => {
+  await using folder = await temporaryFolder();
+  const file = join(folder.path, "history.db");
+  await writeFile(file, "no database, but long enough to have a header of one. ".repeat(100));
+  const log = recordLog();
+  const history = new PeerHistory(file, log);
+  history.note(past());
+  expect(history.list()).toHaveLength(1);
+  history.close();
+  expect(log.lines.map(({ level }) => level)).toEqual(["warn"]);
+});
+
+test("whoever comes when it is closed already is not written, and ends nothing", async () => {
+  await using folder = await temporaryFolder();
+  const history = new PeerHistory(join(folder.path, "history.db"), silentLog);
+  history.close();
+  history.note(past());
+  expect(() => history.flush()).not.toThrow();
 });
