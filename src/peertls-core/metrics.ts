@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { PeerConnection } from "./connection.ts";
 import type { DropReason } from "./limits.ts";
+import { CounterTally, HistogramTally } from "./tallies.ts";
 import type { DenialReason } from "./verdict.ts";
 
 /** What came of a handshake: admitted, denied by a verdict, or dropped before there could be one. */
@@ -13,10 +14,10 @@ const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 
 /** Counts of the core, `peertls_*`. Labels are closed unions: no name of a person, no address. */
 export class GateMetrics {
-  readonly #handshakes: Counter;
-  readonly #handshakeSeconds: Histogram;
-  readonly #gateSeconds: Histogram;
-  readonly #bytes: Counter;
+  readonly #handshakes: CounterTally;
+  readonly #handshakeSeconds: HistogramTally;
+  readonly #gateSeconds: HistogramTally;
+  readonly #bytes: CounterTally;
   readonly #alerts: Counter;
   readonly #dialSeconds: Histogram;
   readonly #requests: Counter;
@@ -25,31 +26,40 @@ export class GateMetrics {
   /** @param watch what is read when somebody asks for the numbers */
   constructor(registry: Registry, watch: { connections(): readonly PeerConnection[]; pending(): number }) {
     const registers = [registry];
-    this.#handshakes = new Counter({
-      name: "peertls_handshakes_total",
-      help: "handshakes by what came of them",
-      labelNames: ["role", "protocol", "result", "reason"],
-      registers,
-    });
-    this.#handshakeSeconds = new Histogram({
-      name: "peertls_handshake_seconds",
-      help: "from the connection to the verdict",
-      labelNames: ["role", "resumed"],
-      buckets: SECONDS,
-      registers,
-    });
-    this.#gateSeconds = new Histogram({
-      name: "peertls_gate_seconds",
-      help: "certificate, path and policy, on the event loop",
-      buckets: [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01],
-      registers,
-    });
-    this.#bytes = new Counter({
-      name: "peertls_bytes_total",
-      help: "bytes on closed connections, TLS included",
-      labelNames: ["protocol", "direction"],
-      registers,
-    });
+    this.#handshakes = new CounterTally(
+      {
+        name: "peertls_handshakes_total",
+        help: "handshakes by what came of them",
+        labelNames: ["role", "protocol", "result", "reason"],
+      },
+      registry,
+    );
+    this.#handshakeSeconds = new HistogramTally(
+      {
+        name: "peertls_handshake_seconds",
+        help: "from the connection to the verdict",
+        labelNames: ["role", "resumed"],
+        buckets: SECONDS,
+      },
+      registry,
+    );
+    this.#gateSeconds = new HistogramTally(
+      {
+        name: "peertls_gate_seconds",
+        help: "certificate, path and policy, on the event loop",
+        labelNames: [],
+        buckets: [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01],
+      },
+      registry,
+    );
+    this.#bytes = new CounterTally(
+      {
+        name: "peertls_bytes_total",
+        help: "bytes on closed connections, TLS included",
+        labelNames: ["protocol", "direction"],
+      },
+      registry,
+    );
     this.#alerts = new Counter({
       name: "peertls_alerts_total",
       help: "refusals sent, by TLS alert",
@@ -100,12 +110,14 @@ export class GateMetrics {
   ): void {
     const { role, protocol = "unknown", resumed, seconds } = of;
     const reason = what.result === "admitted" ? "" : what.reason;
-    this.#handshakes.inc({ role, protocol, result: what.result, reason });
-    if (what.result !== "dropped") this.#handshakeSeconds.observe({ role, resumed: String(resumed) }, seconds);
+    const { result } = what;
+    this.#handshakes.add(`${role} ${protocol} ${result} ${reason}`, () => ({ role, protocol, result, reason }));
+    if (result === "dropped") return;
+    this.#handshakeSeconds.observe(`${role} ${resumed}`, () => ({ role, resumed: String(resumed) }), seconds);
   }
 
   gate(seconds: number): void {
-    this.#gateSeconds.observe(seconds);
+    this.#gateSeconds.observe("", () => ({}), seconds);
   }
 
   alertSent(alert: number): void {
@@ -113,8 +125,8 @@ export class GateMetrics {
   }
 
   closed(protocol: string, bytes: { read: number; written: number }): void {
-    this.#bytes.inc({ protocol, direction: "in" }, bytes.read);
-    this.#bytes.inc({ protocol, direction: "out" }, bytes.written);
+    this.#bytes.add(`${protocol} in`, () => ({ protocol, direction: "in" }), bytes.read);
+    this.#bytes.add(`${protocol} out`, () => ({ protocol, direction: "out" }), bytes.written);
   }
 
   dialled(result: "admitted" | "failed", seconds: number): void {
