@@ -30,12 +30,12 @@ export async function download(
     const response = await ask(at, limits, until, body);
     const { statusCode = 0, headers } = response;
     if (statusCode >= 300 && statusCode < 400 && headers.location !== undefined) {
-      response.resume();
+      response.destroy(); // what else it says is nothing to us, and may have no end
       at = parsed(headers.location, at);
       continue;
     }
     if (statusCode !== 200) {
-      response.resume();
+      response.destroy();
       throw unreachable(at, undefined, { status: statusCode });
     }
     return bodyOf(response, at, limits.maxBytes);

@@ -53,6 +53,25 @@ test("too much is given up on the way, and not swallowed", async () => {
   expect(written).toBeLessThan(50_000_000);
 });
 
+test.each([
+  ["a redirect", { "/": 302, "/there": 200 }],
+  ["an error", { "/": 404 }],
+])("what comes with %s is not waited for", async (_name, statuses: Record<string, number>) => {
+  const { promise: gone, resolve: ended } = Promise.withResolvers<void>();
+  await serving(
+    (request, response) => {
+      const status = statuses[request.url ?? ""] ?? 500;
+      response.writeHead(status, { location: "/there" }).write("beginning");
+      if (status === 200) response.end();
+      else response.once("close", () => ended());
+    },
+    async (base) => {
+      await fetch(base).catch(() => undefined);
+      await gone;
+    },
+  );
+});
+
 test("an answer that is cut off is none", async () => {
   await serving(
     (_request, response) => {
