@@ -34,6 +34,8 @@ export interface Difference {
 const KEPT = 1_000;
 const KEPT_MS = 7 * 86_400_000;
 const FLUSH_MS = 1_000;
+/** Of certificates, an approach: TLS lets a stranger show 100 kB. */
+const KEPT_BYTES = 32_768;
 /** SQLITE_CORRUPT, SQLITE_NOTADB. */
 const BROKEN: ReadonlySet<number> = new Set([11, 26]);
 
@@ -64,7 +66,7 @@ export class PeerHistory {
     const leaf = approach.certificates[0]?.sha256 ?? "none";
     const key = `${approach.outcome} ${leaf} ${approach.protocol} ${approach.direction}`;
     if (!this.#database.isOpen || (this.#waiting.size >= KEPT && !this.#waiting.has(key))) return;
-    this.#waiting.set(key, approach);
+    this.#waiting.set(key, { ...approach, certificates: few(approach.certificates) });
     this.#timer ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
   }
 
@@ -146,6 +148,14 @@ export class PeerHistory {
     this.flush();
     this.#database.close();
   }
+}
+
+function few(certificates: readonly Certificate[]): readonly Certificate[] {
+  let size = 0;
+  return certificates.filter(({ der }) => {
+    size += der.length;
+    return size <= KEPT_BYTES;
+  });
 }
 
 /** One that is broken is begun anew: it keeps nobody from starting. */

@@ -148,3 +148,16 @@ test("whoever comes when it is closed already is not written, and ends nothing",
   history.note(past());
   expect(() => history.flush()).not.toThrow();
 });
+
+test("of a stranger's many certificates the first are kept, his own before all", async () => {
+  await using folder = await temporaryFolder();
+  const history = new PeerHistory(join(folder.path, "history.db"), silentLog);
+  const many = Array.from({ length: 100 }, () => alpha.issuing.certificate);
+  history.note(past({ certificates: [alice.auth.certificate, ...many] }));
+  const [{ certificates = [] } = {}] = history.list();
+  expect(certificates[0]?.sha256).toBe(alice.auth.certificate.sha256);
+  const bytes = certificates.reduce((sum, { der }) => sum + der.length, 0);
+  expect(bytes).toBeGreaterThan(30_000);
+  expect(bytes).toBeLessThanOrEqual(32_768);
+  history.close();
+});
