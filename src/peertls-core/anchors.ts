@@ -1,5 +1,5 @@
 import type { Certificate } from "../pki/certificate.ts";
-import { type PathResult, validatePath } from "../pki/path.ts";
+import { type PathResult, type RevocationCheck, validatePath } from "../pki/path.ts";
 import { SignatureCache } from "../pki/signature-cache.ts";
 import type { PolicyAnchor } from "./policy.ts";
 
@@ -37,9 +37,16 @@ export class Paths {
   /**
    * @param sent what the peer showed beside its leaf, in any order
    * @param keyProven the handshake has just used the leaf's key
+   * @param revocation asked for a path other than the one that is remembered
    */
-  find(leaf: Certificate, sent: readonly Certificate[], time: Date, keyProven = false): PathResult {
-    const known = this.#paths.get(leaf.sha256);
+  find(
+    leaf: Certificate,
+    sent: readonly Certificate[],
+    time: Date,
+    keyProven = false,
+    revocation?: RevocationCheck,
+  ): PathResult {
+    const known = revocation === undefined ? this.#paths.get(leaf.sha256) : undefined;
     if (known !== undefined && time >= known.window.notBefore && time <= known.window.notAfter) {
       this.#paths.delete(leaf.sha256); // least recently used is dropped first
       this.#paths.set(leaf.sha256, known);
@@ -53,6 +60,7 @@ export class Paths {
       purpose: "peer",
       keyProven,
       cache: this.#signatures,
+      ...(revocation === undefined ? {} : { revocation }),
     });
     if (result.ok) {
       this.#paths.set(leaf.sha256, result);

@@ -39,6 +39,8 @@ const REJUDGED_A_TICK = 500;
 /** Certificates end, lists age and clocks are set, and nobody tells. */
 const REJUDGED_EVERY_MS = 60_000;
 
+type Found = Pick<Approach, "path" | "revocation">;
+
 interface Open {
   /** What is kept for judging again holds no chain: the path cache has it. */
   approach: Approach;
@@ -77,13 +79,13 @@ export class Judging {
       const { certificate } = facts;
       const { trust, clock } = this.#o;
       const time = clock();
-      const path = trust.paths.find(certificate.certificate, facts.sent ?? [], time, true);
+      const { path, revocation } = this.#pathOf(certificate.certificate, facts.sent ?? [], time, true);
       const approach: Approach = {
         direction: how.direction,
         protocol: protocolOf(how.purpose) ?? "request",
         certificate,
         path,
-        revocation: this.#revocationOf(path, time),
+        revocation,
         address: how.address,
         time,
         resumed: how.resumed,
@@ -142,14 +144,29 @@ export class Judging {
     const about = { conn: connection.id, peer: connection.identity };
     try {
       const time = clock();
-      const path = trust.paths.find(approach.certificate.certificate, [], time);
-      const verdict = trust.policy.judge({ ...approach, path, revocation: this.#revocationOf(path, time), time });
+      const verdict = trust.policy.judge({
+        ...approach,
+        ...this.#pathOf(approach.certificate.certificate, [], time, false),
+        time,
+      });
       if (verdict.admit) return;
       log.warn({ ...about, reason: verdict.reason }, "connection closed: the peer is not admitted any more");
     } catch (error) {
       log.error({ ...about, error }, "the gate failed; the connection is closed");
     }
     connection.destroy();
+  }
+
+  /** A CA may have a new certificate in the place of one that was revoked: whom it certified has a path still. */
+  #pathOf(leaf: Certificate, sent: readonly Certificate[], time: Date, keyProven: boolean): Found {
+    const { trust, revocations } = this.#o;
+    const path = trust.paths.find(leaf, sent, time, keyProven);
+    const revocation = this.#revocationOf(path, time);
+    if (revocation.status !== "revoked" || revocation.at === 0) return { path, revocation };
+    const other = trust.paths.find(leaf, sent, time, keyProven, (certificate, issuer, anchor) =>
+      revocations?.stateOf([certificate, issuer], anchor, time).status === "revoked" ? "revoked" : undefined,
+    );
+    return other.ok ? { path: other, revocation: this.#revocationOf(other, time) } : { path, revocation };
   }
 
   #revocationOf(path: Approach["path"], time: Date): RevocationState {

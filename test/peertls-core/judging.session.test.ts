@@ -1,11 +1,15 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { RevocationSource } from "../../src/peertls-core/judging.ts";
+import { Judging, type RevocationSource } from "../../src/peertls-core/judging.ts";
+import { DEFAULT_LIMITS } from "../../src/peertls-core/limits.ts";
 import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
+import { type Certificate, parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
+import { parseIdentity } from "../../src/pki/identity.ts";
+import { issueCertificate } from "../../src/pki/issue.ts";
 import { silentLog } from "../../src/pki/log.ts";
-import { makeTestDomain } from "../support/pki.ts";
+import { authTemplate, makeCa, makeEcKey, makeTestDomain } from "../support/pki.ts";
 
 const DAY = 86_400_000;
 const alpha = makeTestDomain({ domain: "alpha.test" });
@@ -59,6 +63,50 @@ test("a connection ends with its peer's certificate, though neither policy nor l
   vi.advanceTimersByTime(120_000);
   await once(connection.stream, "close");
   expect(node.connections).toEqual([]);
+});
+
+test("a CA whose certificate was revoked and replaced still vouches for its people; without a new one it does not", () => {
+  const now = new Date();
+  const root = makeCa("root", now);
+  const old = makeCa("issuing", now, { issuer: root });
+  const renewed = makeCa("issuing", now, { issuer: root, key: old.privateKey });
+  const key = makeEcKey();
+  const leaf = parseCertificate(
+    issueCertificate(authTemplate(parseIdentity("alice@alpha.test"), now, old, key), old.privateKey),
+  );
+  const trust = new Trust({
+    anchors: [{ ...anchor, certificate: root.certificate }],
+    ...everybody,
+    requestsOnPort: false,
+  });
+  const revoked = new Set<string>();
+  const judging = new Judging({
+    ...{ trust, limits: DEFAULT_LIMITS, clock: () => now, log: silentLog },
+    revocations: {
+      stateOf: (path) => {
+        const at = path.findIndex(({ sha256 }) => revoked.has(sha256));
+        return at < 0 ? { status: "good" } : { status: "revoked", at, since: now };
+      },
+      onChange: () => undefined,
+    },
+  });
+  const verdict = (sent: readonly Certificate[]) =>
+    judging.judge(
+      { certificate: peerCertificate(leaf), sent },
+      {
+        direction: "in",
+        purpose: { kind: "protocol", protocol: "sip" },
+        address: { host: "::1", port: 1 },
+        resumed: false,
+      },
+    );
+  expect(verdict([old.certificate])).toMatchObject({ admit: true });
+  revoked.add(old.certificate.sha256);
+  expect(verdict([old.certificate])).toMatchObject({ admit: false, reason: "revoked" });
+  expect(verdict([old.certificate, renewed.certificate])).toMatchObject({ admit: true });
+  expect(verdict([])).toMatchObject({ admit: true }); // resumed
+  revoked.add(leaf.sha256);
+  expect(verdict([renewed.certificate])).toMatchObject({ admit: false, reason: "revoked" });
 });
 
 test("a source of revocations that fails when it is asked again closes the connection, and nothing else", async () => {
