@@ -13,13 +13,16 @@ export interface ComparisonBudget {
 /** A form of name that constraints speak about. "unknown": one that cannot be judged, hence refused where constrained. */
 type Form = "mail" | "dns" | "uri" | "directory" | "ip" | "unknown";
 
-/** One name of a certificate in the form that it is compared in; `value` undefined: too odd to be judged. */
+/** One name of a certificate. */
 export interface ConstrainedName {
   readonly form: Form;
   /** For "unknown": which form, so that a constraint on another unknown form does not bind it. */
   readonly kind: string;
-  readonly value: string | Uint8Array | Name | undefined;
+  /** In the form that it is compared in; undefined: too odd to be judged. Made when a constraint speaks about the name. */
+  readonly value: () => ComparedName | undefined;
 }
+
+type ComparedName = string | Uint8Array | Name;
 
 /**
  * Whether all names of the certificate lie within one CA's constraints (RFC 5280 §4.2.1.10, §6.1.3 b and c). "too-complex"
@@ -36,9 +39,10 @@ export function namesAllowed(
     const permitted = constraints.permitted.filter((base) => speaksAbout(base, name));
     const excluded = constraints.excluded.filter((base) => speaksAbout(base, name));
     if (permitted.length + excluded.length === 0) return true;
-    if (name.form === "unknown" || name.value === undefined) return false;
-    if (excluded.some((base) => lies(name, base) || mayCover(name, base))) return false;
-    return permitted.length === 0 || permitted.some((base) => lies(name, base));
+    const value = name.form === "unknown" ? undefined : name.value();
+    if (value === undefined) return false;
+    if (excluded.some((base) => lies(value, base) || mayCover(value, base))) return false;
+    return permitted.length === 0 || permitted.some((base) => lies(value, base));
   });
 }
 
@@ -50,11 +54,11 @@ export function namesAllowed(
 export function constrainedNames(certificate: Certificate): ConstrainedName[] {
   const { subject } = certificate;
   const names = certificate.subjectAltNames.flatMap(constrainedName);
-  if (subject.rdns.length > 0) names.push({ form: "directory", kind: "", value: subject });
+  if (subject.rdns.length > 0) names.push({ form: "directory", kind: "", value: () => subject });
   for (const text of attributeTexts(subject, attributeType.emailAddress)) names.push(mail(text));
   for (const text of attributeTexts(subject, attributeType.userId)) {
     const identity = identityOrNone(text); // a UID that is no identity is only a word
-    if (identity !== undefined) names.push({ form: "mail", kind: "", value: identity });
+    if (identity !== undefined) names.push({ form: "mail", kind: "", value: () => identity });
   }
   return names;
 }
@@ -65,23 +69,23 @@ function constrainedName(name: GeneralName): ConstrainedName[] {
     case "smtpUtf8Mailbox": // RFC 9598 §6
       return [mail(name.text)];
     case "dNSName":
-      return [{ form: "dns", kind: "", value: dnsForm.test(name.text) ? name.text.toLowerCase() : undefined }];
+      return [{ form: "dns", kind: "", value: () => (dnsForm.test(name.text) ? name.text.toLowerCase() : undefined) }];
     case "uri":
-      return [{ form: "uri", kind: "", value: uriHost(name.text) }, ...sipIdentity(name.text)];
+      return [{ form: "uri", kind: "", value: () => uriHost(name.text) }, ...sipIdentity(name.text)];
     case "directoryName":
-      return [{ form: "directory", kind: "", value: name.name }];
+      return [{ form: "directory", kind: "", value: () => name.name }];
     case "ipAddress":
-      return [{ form: "ip", kind: "", value: [4, 16].includes(name.octets.length) ? name.octets : undefined }];
+      return [{ form: "ip", kind: "", value: () => ([4, 16].includes(name.octets.length) ? name.octets : undefined) }];
     case "otherName":
-      return [{ form: "unknown", kind: name.typeId, value: undefined }];
+      return [{ form: "unknown", kind: name.typeId, value: () => undefined }];
     case "other":
-      return [{ form: "unknown", kind: String(name.tag), value: undefined }];
+      return [{ form: "unknown", kind: String(name.tag), value: () => undefined }];
   }
 }
 
 function mail(text: string): ConstrainedName {
-  const odd = /^[\x21-\x7e]+@[a-z0-9.-]+$/i.test(text) ? text.toLowerCase() : undefined;
-  return { form: "mail", kind: "", value: identityOrNone(text) ?? odd };
+  const odd = () => (/^[\x21-\x7e]+@[a-z0-9.-]+$/i.test(text) ? text.toLowerCase() : undefined);
+  return { form: "mail", kind: "", value: () => identityOrNone(text) ?? odd() };
 }
 
 function sipIdentity(uri: string): ConstrainedName[] {
@@ -139,9 +143,7 @@ function speaksAbout(base: GeneralName, name: ConstrainedName): boolean {
 }
 
 /** Whether the name lies in the subtree; both are of the same form. */
-function lies(name: ConstrainedName, base: GeneralName): boolean {
-  const { value } = name;
-  if (value === undefined) return false;
+function lies(value: ComparedName, base: GeneralName): boolean {
   if (typeof value === "string") {
     if (base.type === "rfc822Name" || base.type === "smtpUtf8Mailbox") return mailLies(value, base.text.toLowerCase());
     if (base.type === "dNSName") return dnsLies(value, base.text.toLowerCase());
@@ -170,9 +172,9 @@ function dnsLies(name: string, base: string): boolean {
 }
 
 /** A wildcard that could stand for an excluded name. */
-function mayCover(name: ConstrainedName, base: GeneralName): boolean {
-  if (base.type !== "dNSName" || typeof name.value !== "string" || !name.value.startsWith("*.")) return false;
-  return base.text.toLowerCase().endsWith(name.value.slice(1));
+function mayCover(value: ComparedName, base: GeneralName): boolean {
+  if (base.type !== "dNSName" || typeof value !== "string" || !value.startsWith("*.")) return false;
+  return base.text.toLowerCase().endsWith(value.slice(1));
 }
 
 /** The base is an address and a mask of the same length. */
