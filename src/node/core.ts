@@ -12,6 +12,7 @@ import type { Log } from "../pki/log.ts";
 import { PeerHistory } from "./history.ts";
 import type { Home } from "./home.ts";
 import type { OwnKeys } from "./keys.ts";
+import { Recently } from "./recently.ts";
 
 /** The gate and what it knows. */
 export interface Core {
@@ -29,13 +30,10 @@ export interface CoreOptions {
   keys: OwnKeys;
   clock: () => Date;
   log: Log;
-  /** Told of denials, but of one and the same not more often than once a minute. */
+  /** Told of denials, but of one and the same not more often than once a minute, and of few a minute in all. */
   onDenied: (denial: Denial) => void;
   requestSink?: RequestSink;
 }
-
-const SAME_DENIAL_MS = 60_000;
-const MAX_DENIALS = 1_000;
 
 /** Puts the gate together: nobody is trusted yet, nothing listens yet. */
 export async function openCore(o: CoreOptions): Promise<Core> {
@@ -62,7 +60,7 @@ export async function openCore(o: CoreOptions): Promise<Core> {
   });
   const history = new PeerHistory(join(home.directory, "history.db"), log);
   const registry = new Registry();
-  const recently = new Recently(SAME_DENIAL_MS, MAX_DENIALS);
+  const recently = new Recently();
   const peerTls = await makePeerTls({
     credentials: o.keys.auth,
     trust,
@@ -120,26 +118,4 @@ function pastAdmission(connection: PeerConnection, trust: Trust, at: Date) {
     why: admittedBy,
     certificates: [certificate.certificate, ...(path.ok ? path.path.slice(1, -1) : [])],
   };
-}
-
-/** Whether something was seen within the last while; remembers only so many. */
-class Recently {
-  readonly #seen = new Map<string, number>();
-  readonly #milliseconds: number;
-  readonly #most: number;
-
-  constructor(milliseconds: number, most: number) {
-    this.#milliseconds = milliseconds;
-    this.#most = most;
-  }
-
-  isNew(key: string, now: number): boolean {
-    const last = this.#seen.get(key);
-    if (last !== undefined && now - last < this.#milliseconds) return false;
-    this.#seen.delete(key);
-    this.#seen.set(key, now);
-    const oldest = this.#seen.keys().next();
-    if (this.#seen.size > this.#most && !oldest.done) this.#seen.delete(oldest.value);
-    return true;
-  }
 }
