@@ -1,18 +1,22 @@
 import type { Certificate } from "../pki/certificate.ts";
 import { type PathResult, type RevocationCheck, validatePath } from "../pki/path.ts";
 import { SignatureCache } from "../pki/signature-cache.ts";
+import { AuthorityPool } from "./candidate-pool.ts";
 import type { PolicyAnchor } from "./policy.ts";
 
 const MAX_PATHS = 10_000;
 const MAX_POOL = 1_000;
+
+/** A good path without its leaf: who asks again has that in hand, and ten thousand read certificates are much to keep. */
+type KnownPath = Omit<PathResult & { ok: true }, "path"> & { readonly issuers: readonly Certificate[] };
 
 /**
  * Paths from leaves to the anchors in force. A path that was good is remembered by its leaf: the next time two
  * comparisons with its window suffice, and a resumed session, whose chain TLS does not show again, still has one.
  */
 export class Paths {
-  readonly #paths = new Map<string, PathResult & { ok: true }>();
-  readonly #pool = new Map<string, Certificate>();
+  readonly #paths = new Map<string, KnownPath>();
+  readonly #pool = new AuthorityPool(MAX_POOL);
   /** Signatures of CA certificates that were found good: a new leaf of a known CA costs one. */
   readonly #signatures = new SignatureCache();
   #anchors: readonly PolicyAnchor[] = [];
@@ -25,13 +29,7 @@ export class Paths {
 
   /** Keeps CA certificates of good paths, for peers that do not send them. */
   #keep(certificates: readonly Certificate[]): void {
-    for (const certificate of certificates) {
-      if (certificate.basicConstraints?.ca !== true) continue;
-      this.#pool.delete(certificate.sha256);
-      this.#pool.set(certificate.sha256, certificate);
-      const oldest = this.#pool.keys().next();
-      if (this.#pool.size > MAX_POOL && !oldest.done) this.#pool.delete(oldest.value);
-    }
+    for (const certificate of certificates) if (certificate.basicConstraints?.ca === true) this.#pool.add(certificate);
   }
 
   /**
@@ -50,11 +48,13 @@ export class Paths {
     if (known !== undefined && time >= known.window.notBefore && time <= known.window.notAfter) {
       this.#paths.delete(leaf.sha256); // least recently used is dropped first
       this.#paths.set(leaf.sha256, known);
-      return known;
+      const { issuers, ...rest } = known;
+      return { ...rest, path: [leaf, ...issuers] };
     }
     const result = validatePath({
       leaf,
-      candidates: [...sent, ...this.#pool.values()],
+      candidates: sent,
+      pool: this.#pool,
       anchors: this.#anchors,
       time,
       purpose: "peer",
@@ -63,10 +63,12 @@ export class Paths {
       ...(revocation === undefined ? {} : { revocation }),
     });
     if (result.ok) {
-      this.#paths.set(leaf.sha256, result);
+      const { path, ...rest } = result;
+      const issuers = path.slice(1);
+      this.#paths.set(leaf.sha256, { ...rest, issuers });
       const oldest = this.#paths.keys().next();
       if (this.#paths.size > MAX_PATHS && !oldest.done) this.#paths.delete(oldest.value);
-      this.#keep(result.path.slice(1));
+      this.#keep(issuers);
     }
     return result;
   }

@@ -51,6 +51,8 @@ export interface PathQuestion {
   readonly leaf: Certificate;
   /** Certificates that may serve as intermediates, in any order; whoever sent them is not trusted. */
   readonly candidates: readonly Certificate[];
+  /** More of them, tried after those. */
+  readonly pool?: CandidatePool;
   readonly anchors: readonly TrustAnchor[];
   readonly time: Date;
   readonly purpose: Purpose;
@@ -64,6 +66,12 @@ export interface PathQuestion {
   readonly revocation?: RevocationCheck;
   /** Spares computing the signatures of CA certificates again; without it every one is computed. */
   readonly cache?: SignatureCache;
+}
+
+/** Candidates too many to be gone through for each path. */
+export interface CandidatePool {
+  /** @param subject the `key` of the name that the certificates have to bear */
+  named(subject: string): Iterable<Certificate>;
 }
 
 /** @param issuer the certificate above it in its path */
@@ -247,7 +255,9 @@ class PathSearch {
 
   /** Whose name is the issuer's, whose key is not in the path yet; the likely ones first. */
   private issuersOf(certificate: Certificate, path: readonly Certificate[]): Issuer[] {
-    const named = this.bySubject.get(certificate.issuer.key) ?? [];
+    const { key } = certificate.issuer;
+    const named = [...(this.bySubject.get(key) ?? [])];
+    for (const pooled of this.question.pool?.named(key) ?? []) named.push({ certificate: pooled });
     const fresh = named.filter((issuer) => !path.some((earlier) => sameSubject(earlier, issuer.certificate)));
     if (fresh.length < 2) return fresh;
     return fresh.toSorted((a, b) => likelihood(b, certificate) - likelihood(a, certificate));
