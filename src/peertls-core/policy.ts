@@ -47,6 +47,7 @@ export interface TrustPolicy {
 /** @throws SuiteError identity-invalid or syntax for an entry that names nobody */
 export function compilePolicy(rules: TrustRules): TrustPolicy {
   const anchors = new Map(rules.anchors.map((anchor) => [anchor.name, anchor]));
+  const byKey = Map.groupBy(rules.anchors, ({ certificate }) => certificate.fingerprint);
   const block = selectors(rules.block);
   const allow = selectors(rules.allow);
   const open = selectors(rules.rules);
@@ -56,12 +57,16 @@ export function compilePolicy(rules: TrustRules): TrustPolicy {
     const { certificate, path } = approach;
     const keys: Certificate[] = path.ok ? [...path.path, path.anchor.certificate] : [certificate.certificate];
 
+    // One root may stand for several domains, under a name for each: the path tells only the first of them.
+    const vouching = path.ok ? sameCertificate(byKey, path.anchor).filter((one) => vouchesFor(one, approach)) : [];
+    const issuers = path.ok && vouching.length === 0 ? [path.anchor] : vouching;
+
     // 1. the block-list: whatever the certificate claims counts, even where no anchor vouches for the claim
     const blocked =
       match(block, approach, {
         identities: certificate.identities.map((one) => one.identity),
         keys: keys.map((one) => one.fingerprint),
-      }) ?? (path.ok ? block.issuers.get(path.anchor.name)?.find((entry) => applies(entry, approach)) : undefined);
+      }) ?? issuers.flatMap(({ name }) => block.issuers.get(name) ?? []).find((entry) => applies(entry, approach));
     if (blocked !== undefined) {
       tell(`block: ${show(blocked)}`);
       return { admit: false, reason: "blocked", entry: show(blocked) };
@@ -73,7 +78,7 @@ export function compilePolicy(rules: TrustRules): TrustPolicy {
       tell(`certificate: ${path.reason}${path.at > 0 ? ` (issuer ${path.at} above the leaf)` : ""}`);
       return { admit: false, reason: denialOf(path.reason) };
     }
-    const anchor = anchors.get(path.anchor.name);
+    const anchor = vouching[0] ?? anchors.get(path.anchor.name);
     if (anchor === undefined) {
       tell(`certificate: anchor ${path.anchor.name} is not in force any more`);
       return { admit: false, reason: "issuer-unknown" };
@@ -156,6 +161,23 @@ export function compilePolicy(rules: TrustRules): TrustPolicy {
       return { verdict: decide(approach, (line) => trace.push(line)), trace };
     },
   };
+}
+
+function sameCertificate(
+  byKey: ReadonlyMap<Fingerprint, readonly PolicyAnchor[]>,
+  { certificate }: TrustAnchor,
+): readonly PolicyAnchor[] {
+  return (byKey.get(certificate.fingerprint) ?? []).filter((one) => one.certificate.sha256 === certificate.sha256);
+}
+
+/** For whom we dialled, or, of those who came, for one of the names. */
+function vouchesFor({ identitiesFrom, domains }: PolicyAnchor, { certificate, expected }: Approach): boolean {
+  return certificate.identities.some(
+    ({ identity, source }) =>
+      (expected === undefined || identity === expected.identity) &&
+      identitiesFrom.includes(source) &&
+      inDomains(domains, identityDomain(identity)),
+  );
 }
 
 /** The table of peertls.md §2.7: what a state of revocation means under a mode. */

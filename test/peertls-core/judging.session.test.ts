@@ -5,6 +5,7 @@ import { Judging, type RevocationSource } from "../../src/peertls-core/judging.t
 import { DEFAULT_LIMITS } from "../../src/peertls-core/limits.ts";
 import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
+import type { Approach } from "../../src/peertls-core/verdict.ts";
 import { type Certificate, parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
 import { issueCertificate } from "../../src/pki/issue.ts";
@@ -107,6 +108,32 @@ test("a CA whose certificate was revoked and replaced still vouches for its peop
   expect(verdict([])).toMatchObject({ admit: true }); // resumed
   revoked.add(leaf.sha256);
   expect(verdict([renewed.certificate])).toMatchObject({ admit: false, reason: "revoked" });
+});
+
+test.each([
+  ["the first", "aaa.test"],
+  ["the second", "zzz.test"],
+])("a root that stands for two domains vouches for people of both: alpha.test is %s", (_order, other) => {
+  const anchors = [
+    { ...anchor, name: "sixid:alpha.test" },
+    { ...anchor, name: `sixid:${other}`, domains: [other] },
+  ].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  const rules = { anchors, ...everybody, requestsOnPort: false };
+  const verdictOf = (trust: Trust, expected?: Approach["expected"]) =>
+    trust.policy.judge({
+      ...{ direction: "in", protocol: "sip", certificate: peerCertificate(alice.auth.certificate), resumed: false },
+      path: trust.paths.find(alice.auth.certificate, alice.auth.chain, new Date()),
+      revocation: { status: "good" },
+      address: { host: "::1", port: 1 },
+      time: new Date(),
+      ...(expected === undefined ? {} : { expected }),
+    });
+  expect(verdictOf(new Trust(rules))).toMatchObject({ admit: true, identity: alice.identity });
+  const dialled = { identity: alice.identity, fingerprints: [alice.auth.certificate.fingerprint] };
+  expect(verdictOf(new Trust(rules), dialled)).toMatchObject({ admit: true, by: { rule: "dialled" } });
+  const blocking = (issuer: string) => verdictOf(new Trust({ ...rules, block: [{ issuer }] }));
+  expect(blocking("sixid:alpha.test")).toMatchObject({ admit: false, reason: "blocked" });
+  expect(blocking(`sixid:${other}`)).toMatchObject({ admit: true });
 });
 
 test("a source of revocations that fails when it is asked again closes the connection, and nothing else", async () => {
