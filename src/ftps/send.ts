@@ -1,4 +1,5 @@
 import { Readable } from "node:stream";
+import { firstDevice, wayTo } from "../delivery/devices.ts";
 import type { Outgoing } from "../delivery/endpoint.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { Fingerprint } from "../pki/certificate.ts";
@@ -25,19 +26,7 @@ export class FileSender {
    * @throws SuiteError as `PeerTls.dial`, and what the peer's reply means
    */
   async deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
-    let failure = new SuiteError("unreachable", "the record lists no device that can be dialled", {
-      fault: "peer",
-      temporary: true,
-    });
-    for (const device of to.devices) {
-      try {
-        return await this.#toDevice(device, item, to, signal);
-      } catch (error) {
-        failure = asSuiteError(error);
-        if (signal.aborted) break;
-      }
-    }
-    throw failure;
+    await firstDevice(to, signal, (device) => this.#toDevice(device, item, to, signal));
   }
 
   /** What is being sent goes on; nothing is kept open behind it. */
@@ -64,8 +53,7 @@ export class FileSender {
   }
 
   async #dial(device: PeerDevice, item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<FtpClient> {
-    const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
-    const expected = { identity: to.identity, fingerprints: [device.fingerprint], intermediates: to.chain };
+    const { expected, routes } = wayTo(device, to);
     const client = new FtpClient(await this.#peerTls.dial(expected, "ftps", routes, signal), this.#peerTls);
     try {
       await client.login(item.envelope.from, signal);

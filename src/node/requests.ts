@@ -1,3 +1,4 @@
+import { wayTo } from "../delivery/devices.ts";
 import type { StoredEvent } from "../delivery/events.ts";
 import type { TrustEntry } from "../peertls-core/policy-schema.ts";
 import type { RequestSink, Stranger } from "../peertls-core/request-intake.ts";
@@ -186,8 +187,7 @@ export class Requests {
     let full = false;
     let failure: unknown = new SuiteError("unreachable", "no device of the peer is known", { fault: "peer" });
     for (const device of record.devices) {
-      const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
-      const expected = { identity: to, fingerprints: [device.fingerprint], intermediates: record.chain };
+      const { expected, routes } = wayTo(device, record);
       try {
         if ((await peerTls.sendRequest(expected, routes, request, signal)) === "kept") return "kept";
         full = true;
@@ -227,8 +227,7 @@ export class Requests {
     const until = AbortSignal.timeout(30_000); // whoever decided may be gone by then
     const record = await directory.lookup(to, {}, until);
     for (const device of record.devices) {
-      const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
-      const expected = { identity: to, fingerprints: [device.fingerprint], intermediates: record.chain };
+      const { expected, routes } = wayTo(device, record);
       const connection = await peerTls.dial(expected, "sip", routes, until);
       await connection.confirmed.catch(() => undefined);
       connection.stream.end();

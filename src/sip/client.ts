@@ -1,6 +1,7 @@
+import { firstDevice, wayTo } from "../delivery/devices.ts";
 import type { Outgoing } from "../delivery/endpoint.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
-import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerDevice, PeerRecord } from "../sixid/directory.ts";
 import type { SipRequest } from "./grammar.ts";
 import type { PeerFlow } from "./peer-flow.ts";
@@ -26,23 +27,12 @@ export async function sendMessage(
   signal: AbortSignal,
 ): Promise<void> {
   const body = await bodyOf(item);
-  let failure = new SuiteError("unreachable", "the record lists no device that can be dialled", {
-    fault: "peer",
-    temporary: true,
+  await firstDevice(to, signal, async (device) => {
+    const flow = await reach(device, to, o, signal);
+    item.progress(0);
+    await hand(flow, item, to, body, o, signal);
+    item.progress(item.size);
   });
-  for (const device of to.devices) {
-    try {
-      const flow = await reach(device, to, o, signal);
-      item.progress(0);
-      await hand(flow, item, to, body, o, signal);
-      item.progress(item.size);
-      return;
-    } catch (error) {
-      failure = asSuiteError(error);
-      if (signal.aborted) break;
-    }
-  }
-  throw failure;
 }
 
 async function reach(
@@ -53,11 +43,7 @@ async function reach(
 ): Promise<PeerFlow> {
   const open = o.flowTo(device.fingerprint);
   if (open?.alive) return open;
-  const routes = device.addresses.map((address) => ({
-    kind: "direct" as const,
-    address: { host: address.host, port: address.port },
-  }));
-  const expected = { identity: to.identity, fingerprints: [device.fingerprint], intermediates: to.chain };
+  const { expected, routes } = wayTo(device, to);
   const connection = await o.peerTls.dial(expected, "sip", routes, signal);
   const flow = o.adopt(connection);
   flow.ping();

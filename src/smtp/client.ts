@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import Smtp from "nodemailer/lib/smtp-connection";
+import { firstDevice, wayTo } from "../delivery/devices.ts";
 import type { Outgoing } from "../delivery/endpoint.ts";
 import { laneOf } from "../delivery/lanes.ts";
 import type { PeerConnection } from "../peertls-core/connection.ts";
@@ -44,20 +45,7 @@ export class MailClient {
    * @throws SuiteError as `PeerTls.dial`, and what the peer's reply means
    */
   async deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
-    let failure = new SuiteError("unreachable", "the record lists no device that can be dialled", {
-      fault: "peer",
-      temporary: true,
-    });
-    for (const device of to.devices) {
-      try {
-        await this.#deliverTo(device, item, to, signal);
-        return;
-      } catch (error) {
-        failure = asSuiteError(error);
-        if (signal.aborted) break;
-      }
-    }
-    throw failure;
+    await firstDevice(to, signal, (device) => this.#deliverTo(device, item, to, signal));
   }
 
   /** Ends what is kept; what is being sent goes on, and nothing is kept after it. */
@@ -98,8 +86,7 @@ export class MailClient {
   }
 
   async #connect(device: PeerDevice, to: PeerRecord, signal: AbortSignal): Promise<Session> {
-    const routes = device.addresses.map(({ host, port }) => ({ kind: "direct" as const, address: { host, port } }));
-    const expected = { identity: to.identity, fingerprints: [device.fingerprint], intermediates: to.chain };
+    const { expected, routes } = wayTo(device, to);
     const connection = await this.#o.peerTls.dial(expected, "smtp", routes, signal);
     const abort = () => connection.destroy();
     signal.addEventListener("abort", abort, { once: true });
