@@ -15,7 +15,9 @@ import type { PeerRequest } from "./state.ts";
 export type Decision = "accept" | "accept-organisation" | "reject" | "block";
 
 const MAX_PENDING = 100;
-const AGAIN_MS = 86_400_000;
+const DAY_MS = 86_400_000;
+const AGAIN_MS = DAY_MS;
+const REJECTED_MS = 90 * DAY_MS;
 
 /** Requests to be admitted: of strangers to the owner, and of the owner to those who refused him. */
 export class Requests {
@@ -62,17 +64,19 @@ export class Requests {
   async #keep(request: VerifiedRequest): Promise<"kept" | "later"> {
     const { state } = this.#node;
     const { from, certificate } = request;
+    const now = this.#clock();
     const known = state.requests();
     const mine = known.find((one) => one.from === from);
-    if (mine !== undefined && mine.state !== "pending") return "kept"; // a decision is not told to the asker
-    if (mine === undefined && known.filter((one) => one.state === "pending").length >= MAX_PENDING) return "later";
+    if (mine !== undefined && isDecided(mine, now)) return "kept"; // a decision is not told to the asker
+    const waiting = known.filter((one) => one.state === "pending");
+    if (!waiting.some((one) => one.from === from) && waiting.length >= MAX_PENDING) return "later";
     const { organisation } = certificate;
     const path = this.#pathOf(request);
     const kept: PeerRequest = {
       from,
       name: request.body.name,
       text: request.body.text,
-      receivedAt: this.#clock(),
+      receivedAt: now,
       state: "pending",
       fingerprint: certificate.fingerprint,
       issuer: path.ok ? path.anchor.name : "",
@@ -99,12 +103,12 @@ export class Requests {
     if (decision === "block") state.addTrustEntry("block", { identity: from }, now);
     else if (accepted) state.removeTrustEntry("block", { identity: from });
     if (!accepted) await this.#node.removeContact(from);
-    state.decideRequest(from, decision === "reject" ? "rejected" : decision === "block" ? "blocked" : "accepted");
+    state.decideRequest(from, decision === "reject" ? "rejected" : decision === "block" ? "blocked" : "accepted", now);
     if (accepted) await this.#node.addContact(from, request.name);
     this.#node.applyTrust();
     await this.#node.store.appendEvent({ type: "request.decided", from, decision });
     if (accepted) this.#knockSoon(from);
-    if (rule !== undefined) await this.#admitted(rule);
+    if (rule !== undefined) await this.#admitted(rule, now);
   }
 
   /** The rule that lets a whole organisation in: as the certificate names it if its anchor may vouch for that, else all whom the domain's own CA certifies. */
@@ -119,12 +123,12 @@ export class Requests {
   }
 
   /** Others of the organisation who have asked need no answer of their own any more. */
-  async #admitted(rule: TrustEntry): Promise<void> {
+  async #admitted(rule: TrustEntry, at: Date): Promise<void> {
     const { state, store } = this.#node;
     for (const { from, issuer, organisation, state: now } of state.requests()) {
       const covered = rule.issuer === undefined ? rule.organisation === organisation : rule.issuer === issuer;
       if (now !== "pending" || !covered) continue;
-      state.decideRequest(from, "accepted");
+      state.decideRequest(from, "accepted", at);
       await store.appendEvent({ type: "request.decided", from, decision: "accept-organisation" });
       this.#knockSoon(from);
     }
@@ -221,16 +225,24 @@ export class Requests {
     );
   }
 
-  /** A connection to the asker's node wakes what waits for us there. */
+  /** A connection to a node of the asker's wakes what waits for us there: at all of them, since any may have it. */
   async #knock(to: Identity): Promise<void> {
     const { directory, peerTls } = this.#node;
     const until = AbortSignal.timeout(30_000); // whoever decided may be gone by then
     const record = await directory.lookup(to, {}, until);
-    for (const device of record.devices) {
+    const knocks = record.devices.map(async (device) => {
       const { expected, routes } = wayTo(device, record);
       const connection = await peerTls.dial(expected, "sip", routes, until);
-      await connection.confirmed.catch(() => undefined);
-      connection.stream.end();
-    }
+      await connection.confirmed.finally(() => connection.stream.end());
+    });
+    const done = await Promise.allSettled(knocks);
+    const failed = done.find((one) => one.status === "rejected");
+    if (failed !== undefined && !done.some((one) => one.status === "fulfilled")) throw failed.reason;
   }
+}
+
+/** Whether the owner's word on it holds: a rejection does for a while, so that whoever is another by then may ask again. */
+function isDecided({ state, decidedAt }: PeerRequest, now: Date): boolean {
+  if (state === "pending") return false;
+  return state !== "rejected" || decidedAt === undefined || now.getTime() - decidedAt.getTime() <= REJECTED_MS;
 }

@@ -11,6 +11,8 @@ export interface PeerRequest {
   text: string;
   receivedAt: Date;
   state: "pending" | "accepted" | "rejected" | "blocked";
+  /** When the owner decided; absent while it is pending. */
+  decidedAt?: Date;
   fingerprint: string;
   organisation?: string;
   issuer: string;
@@ -27,7 +29,9 @@ export interface AppPassword {
   createdAt: Date;
 }
 
-const SCHEMA = `
+/** One entry a step of `user_version`. An entry is never changed after a release, only followed by another. */
+const MIGRATIONS: readonly string[] = [
+  `
   create table contacts (identity text primary key, name text not null, added_at integer not null) strict;
   create table trust_entries (list text not null, entry text not null, added_at integer not null, primary key (list, entry)) strict;
   create table pins (identity text primary key, pin text not null) strict;
@@ -40,7 +44,13 @@ const SCHEMA = `
     id text primary key, label text not null, sha256 text not null, ha1_sha256 text not null, ha1_md5 text not null, created_at integer not null
   ) strict;
   create table domain_anchors (domain text not null, der blob not null, primary key (domain, der)) strict;
-`;
+  `,
+  // Of what was decided before, only the earliest time at which it can have been is known.
+  `
+  alter table requests add column decided_at integer;
+  update requests set decided_at = received_at where state <> 'pending';
+  `,
+];
 
 /** What a node remembers about people, beside what they sent: contacts, trust entries, pins, requests, app passwords. */
 export class State implements PinStore {
@@ -51,12 +61,13 @@ export class State implements PinStore {
     this.#database = new DatabaseSync(path);
     this.#database.exec("pragma journal_mode = wal; pragma synchronous = full; pragma busy_timeout = 5000");
     const { user_version: version } = this.#database.prepare("pragma user_version").get() as { user_version: number };
-    if (version === 0) this.#database.exec(`begin; ${SCHEMA}; pragma user_version = 1; commit`);
-    else if (version !== 1)
+    if (version > MIGRATIONS.length)
       throw new SuiteError("store-failed", "the state was written by a newer version", {
         fault: "local",
         details: { version },
       });
+    for (const [step, sql] of MIGRATIONS.entries())
+      if (step >= version) this.#database.exec(`begin immediate; ${sql} pragma user_version = ${step + 1}; commit`);
   }
 
   contacts(): { identity: Identity; name: string }[] {
@@ -115,28 +126,30 @@ export class State implements PinStore {
       text: row.text,
       receivedAt: new Date(row.received_at),
       state: row.state,
+      ...(row.decided_at === null ? {} : { decidedAt: new Date(row.decided_at) }),
       fingerprint: row.fingerprint,
       issuer: row.issuer,
       ...(row.organisation === null ? {} : { organisation: row.organisation }),
     }));
   }
 
-  /** A person has one request at a time; a newer one replaces a pending one, never a decision. @returns whether it is new */
+  /** A person has one request at a time: a newer one replaces it, whatever was decided. @returns whether none was pending */
   addRequest(request: PeerRequest): boolean {
     const sql = `insert into requests (from_identity, name, text, received_at, state, fingerprint, organisation, issuer)
       values (?, ?, ?, ?, 'pending', ?, ?, ?) on conflict (from_identity) do update
-      set name = excluded.name, text = excluded.text, received_at = excluded.received_at, fingerprint = excluded.fingerprint,
-          organisation = excluded.organisation, issuer = excluded.issuer
-      where requests.state = 'pending'`;
-    const known = this.#all("select 1 from requests where from_identity = ?", request.from).length > 0;
+      set name = excluded.name, text = excluded.text, received_at = excluded.received_at, state = excluded.state,
+          fingerprint = excluded.fingerprint, organisation = excluded.organisation, issuer = excluded.issuer,
+          decided_at = null`;
     const { from, name, text, receivedAt, fingerprint, organisation, issuer } = request;
+    const waited = this.#all("select 1 from requests where from_identity = ? and state = 'pending'", from).length > 0;
     this.#write(sql, from, name, text, receivedAt.getTime(), fingerprint, organisation ?? null, issuer);
-    return !known;
+    return !waited;
   }
 
   /** @returns false if nobody of that name asked */
-  decideRequest(from: Identity, state: PeerRequest["state"]): boolean {
-    return Number(this.#write("update requests set state = ? where from_identity = ?", state, from).changes) === 1;
+  decideRequest(from: Identity, state: Exclude<PeerRequest["state"], "pending">, at: Date): boolean {
+    const sql = "update requests set state = ?, decided_at = ? where from_identity = ?";
+    return Number(this.#write(sql, state, at.getTime(), from).changes) === 1;
   }
 
   requestSentAt(to: Identity): Date | undefined {
@@ -221,6 +234,7 @@ interface RequestRow {
   fingerprint: string;
   organisation: string | null;
   issuer: string;
+  decided_at: number | null;
 }
 
 interface AppPasswordRow {
