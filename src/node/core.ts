@@ -38,6 +38,7 @@ export interface CoreOptions {
 /** Puts the gate together: nobody is trusted yet, nothing listens yet. */
 export async function openCore(o: CoreOptions): Promise<Core> {
   const { home, clock, log } = o;
+  await using opened = new AsyncDisposableStack(); // what is open already is closed if the rest cannot be
   const trust = new Trust({
     anchors: [],
     block: [],
@@ -47,18 +48,22 @@ export async function openCore(o: CoreOptions): Promise<Core> {
     contacts: [],
     requestsOnPort: false,
   });
-  const graceHours = (anchor: string) =>
-    trust.policy.anchors.find(({ name }) => name === anchor)?.revocation?.graceHours ?? 24;
+  const ofAnchor = (anchor: string) => {
+    const { graceHours = 24, lists = [] } = trust.policy.anchors.find(({ name }) => name === anchor)?.revocation ?? {};
+    return { graceHours, lists };
+  };
   const revocations = await Revocations.open({
     directory: join(home.directory, "revocation"),
-    graceHours,
+    ofAnchor,
     privateTargets: o.trust.revocation.privateTargets,
     clock,
     chance: () => randomBytes(4).readUInt32BE() / 2 ** 32,
     random: randomBytes,
     log,
   });
+  opened.defer(() => revocations.close());
   const history = new PeerHistory(join(home.directory, "history.db"), log);
+  opened.defer(() => history.close());
   const registry = new Registry();
   const recently = new Recently();
   const peerTls = await makePeerTls({
@@ -76,19 +81,10 @@ export async function openCore(o: CoreOptions): Promise<Core> {
     },
     ...(o.requestSink === undefined ? {} : { requestSink: o.requestSink }),
   });
+  opened.defer(() => peerTls.close());
   peerTls.onConnected((connection) => history.note(pastAdmission(connection, trust, clock())));
-  return {
-    peerTls,
-    trust,
-    revocations,
-    registry,
-    history,
-    async close() {
-      await peerTls.close();
-      await revocations.close();
-      history.close();
-    },
-  };
+  const running = opened.move();
+  return { peerTls, trust, revocations, registry, history, close: () => running.disposeAsync() };
 }
 
 function pastDenial(denial: Denial) {
