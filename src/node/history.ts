@@ -70,13 +70,26 @@ export class PeerHistory {
     this.#timer ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
   }
 
-  /** Newest first. */
+  /** Newest first. A row that cannot be read is told without what its certificates said. */
   list(outcome?: "admitted" | "denied"): PastApproach[] {
     this.flush();
     const rows = this.#database
       .prepare("select * from approaches where ?1 is null or outcome = ?1 order by at desc")
       .all(outcome ?? null) as unknown as Row[];
-    return rows.map(readRow);
+    let failure: unknown;
+    let unreadable = 0;
+    const list = rows.map((row) => {
+      try {
+        return readRow(row, JSON.parse(row.claims) as string[], readPrefixed(row.certificates));
+      } catch (error) {
+        failure = error;
+        unreadable += 1;
+        return readRow(row, [], []);
+      }
+    });
+    if (unreadable > 0)
+      this.#log.warn({ unreadable, error: asSuiteError(failure) }, "certificates in the history cannot be read");
+    return list;
   }
 
   /** Judges everybody again by other rules; only those who would fare differently are told. */
@@ -200,18 +213,9 @@ interface Row {
   certificates: Uint8Array;
 }
 
-function readRow(row: Row): PastApproach {
-  const { outcome, protocol, direction, at, host, port, claims, why, certificates } = row;
-  return {
-    outcome,
-    protocol,
-    direction,
-    at: new Date(at),
-    address: { host, port },
-    claims: JSON.parse(claims) as string[],
-    why,
-    certificates: readPrefixed(certificates),
-  };
+function readRow(row: Row, claims: readonly string[], certificates: readonly Certificate[]): PastApproach {
+  const { outcome, protocol, direction, at, host, port, why } = row;
+  return { outcome, protocol, direction, at: new Date(at), address: { host, port }, claims, why, certificates };
 }
 
 function lengthPrefixed(certificates: readonly Certificate[]): Buffer {

@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { type PastApproach, PeerHistory } from "../../src/node/history.ts";
 import type { TrustRules } from "../../src/peertls-core/policy.ts";
@@ -159,5 +160,34 @@ test("of a stranger's many certificates the first are kept, his own before all",
   const bytes = certificates.reduce((sum, { der }) => sum + der.length, 0);
   expect(bytes).toBeGreaterThan(30_000);
   expect(bytes).toBeLessThanOrEqual(32_768);
+  history.close();
+});
+
+test.each<[string, string]>([
+  [
+    "a certificate of bytes that are none",
+    "update approaches set certificates = x'0000000401020304' where why = 'odd'",
+  ],
+  ["a length that leads behind the end", "update approaches set certificates = x'0000ffff01' where why = 'odd'"],
+  ["half a length", "update approaches set certificates = x'0000' where why = 'odd'"],
+  ["claims that are no JSON", "update approaches set claims = '[' where why = 'odd'"],
+])("%s hides nobody else: the row is told without what it claimed, and the log has it once", async (_, damage) => {
+  await using folder = await temporaryFolder();
+  const file = join(folder.path, "history.db");
+  const log = recordLog();
+  const history = new PeerHistory(file, log);
+  const time = (n: number) => new Date(Date.now() - n);
+  history.note(past({ at: time(3) }));
+  for (const [n, protocol] of (["sip", "smtp"] as const).entries())
+    history.note(
+      past({ at: time(n), outcome: "denied", protocol, why: "odd", certificates: [carol.auth.certificate] }),
+    );
+  history.flush();
+  using other = new DatabaseSync(file);
+  other.exec(damage);
+  const odd = { why: "odd", address: { host: "::1", port: 4605 }, claims: [], certificates: [] };
+  expect(history.list()).toMatchObject([odd, odd, { why: "contact", certificates: { length: 2 } }]);
+  expect(log.lines).toMatchObject([{ level: "warn", fields: { unreadable: 2 } }]);
+  expect(history.tryRules(rules({ anchors: [] }), undefined, new Date())).toMatchObject([{ was: { why: "contact" } }]);
   history.close();
 });
