@@ -9,8 +9,15 @@ export interface DownloadLimits {
   maxBytes: number;
   seconds: number;
   redirects: number;
+  /** What all downloads together may hold in memory at once; one more than fits is to come later. */
+  room?: Room;
   /** Whether addresses of this machine and of private networks may be asked: a URL in a certificate is a stranger's wish. */
   privateTargets: boolean;
+}
+
+/** Octets that may still be taken. */
+export interface Room {
+  octets: number;
 }
 
 /**
@@ -38,7 +45,7 @@ export async function download(
       response.destroy();
       throw unreachable(at, undefined, { status: statusCode });
     }
-    return bodyOf(response, at, limits.maxBytes);
+    return bodyOf(response, at, limits);
   }
   throw unreachable(at, undefined, { redirects: limits.redirects });
 }
@@ -74,28 +81,30 @@ function ask(
   });
 }
 
-function bodyOf(response: IncomingMessage, url: URL, maxBytes: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const parts: Buffer[] = [];
-    let size = 0;
+function bodyOf(response: IncomingMessage, url: URL, { maxBytes, room }: DownloadLimits): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let size = 0;
+  return new Promise<Buffer>((resolve, reject) => {
+    const refuse = (message: string, options: { temporary: boolean; details?: { maxBytes: number } }) => {
+      response.destroy();
+      reject(new SuiteError("limit-exceeded", message, { fault: "service", ...options }));
+    };
     response.on("error", (cause) => reject(unreachable(url, cause)));
     response.on("data", (chunk: Buffer) => {
       size += chunk.length;
-      if (size > maxBytes) {
-        response.destroy();
-        reject(
-          new SuiteError("limit-exceeded", "what the URL leads to is too large", {
-            fault: "service",
-            details: { maxBytes },
-          }),
-        );
-      } else parts.push(chunk);
+      if (room !== undefined) room.octets -= chunk.length;
+      if (size > maxBytes) refuse("what the URL leads to is too large", { temporary: false, details: { maxBytes } });
+      else if (room !== undefined && room.octets < 0) refuse("too much is fetched at once", { temporary: true });
+      else parts.push(chunk);
     });
     response.on("close", () => reject(unreachable(url))); // without effect behind the end
     response.on("end", () => {
       if (response.complete) resolve(Buffer.concat(parts));
       else reject(unreachable(url));
     });
+  }).finally(() => {
+    response.removeAllListeners("data");
+    if (room !== undefined) room.octets += size;
   });
 }
 

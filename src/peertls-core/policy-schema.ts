@@ -51,8 +51,13 @@ const anchor = z.strictObject({
         .default("default")
         .describe("hard: only who is found good comes in; soft: a list that is too old keeps nobody out"),
       graceHours: z.number().min(0).max(720).default(24).describe("how long a list serves past its nextUpdate"),
+      lists: z
+        .array(z.url({ protocol: /^https?$/ }))
+        .max(16)
+        .default([])
+        .describe("URLs of revocation lists for certificates that name none; they may be in a private network"),
     })
-    .default({ mode: "default", graceHours: 24 }),
+    .default({ mode: "default", graceHours: 24, lists: [] }),
 });
 
 /** The `trust:` part of sixtalk.yaml. */

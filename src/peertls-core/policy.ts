@@ -12,7 +12,7 @@ export interface PolicyAnchor extends TrustAnchor {
   organisations: readonly string[];
   identitiesFrom: readonly PeerCertificate["identities"][number]["source"][];
   /** What is done when revocation cannot be told; `default` if absent. */
-  revocation?: { mode: RevocationMode; graceHours: number };
+  revocation?: { mode: RevocationMode; graceHours: number; lists?: readonly string[] };
 }
 
 /** `hard`: who was not found good stays out; `soft`: only who was found revoked does; `default`: see `revocationDenial`. */

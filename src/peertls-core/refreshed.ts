@@ -110,7 +110,7 @@ export class KeptFiles {
 
   /** Calls `take` for each thing; what it throws is told to `failed`, and the thing is passed over. */
   async load(
-    take: (bytes: Buffer, about: unknown) => void,
+    take: (bytes: Buffer, about: unknown) => Promise<void>,
     failed: (name: string, error: unknown) => void,
   ): Promise<void> {
     for (const name of await readdir(this.#directory)) {
@@ -118,7 +118,7 @@ export class KeptFiles {
       if (!name.endsWith(".json")) continue;
       try {
         const about = JSON.parse(await readFile(join(this.#directory, name), "utf8")) as unknown;
-        take(await readFile(join(this.#directory, name.replace(/json$/, "bin"))), about);
+        await take(await readFile(join(this.#directory, name.replace(/json$/, "bin"))), about);
       } catch (error) {
         failed(name, error);
       }

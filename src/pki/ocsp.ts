@@ -99,33 +99,45 @@ export function parseOcspResponse(bytes: Uint8Array): OcspResponse {
  * certified for that (RFC 6960 §3.2, §4.2.2.2); "unknown" if it says nothing that counts. A revocation counts even if the
  * answer is too old. Total.
  */
-export function ocspStatus({ basic }: OcspResponse, question: OcspQuestion): RevocationStatus {
+export function ocspStatus(response: OcspResponse, question: OcspQuestion): RevocationStatus {
+  const finding = verifyOcsp(response, question);
+  return finding === undefined ? { status: "unknown" } : ocspStatusAt(finding, question);
+}
+
+/** What a response says of one certificate, its signature verified: its status at any time is told by `ocspStatusAt`. */
+export interface OcspFinding {
+  readonly answers: readonly OcspAnswer[];
+  /** Who signed it, if not the issuer. */
+  readonly delegate: Certificate | undefined;
+}
+
+/** Undefined if nothing in the response counts for the certificate. Total. */
+export function verifyOcsp({ basic }: OcspResponse, question: OcspQuestion): OcspFinding | undefined {
   const { certificate, issuer, nonce } = question;
-  if (basic === undefined || basic.criticalUnknown.length > 0) return { status: "unknown" };
-  if (nonce !== undefined && basic.nonce !== undefined && Buffer.compare(nonce, basic.nonce) !== 0)
-    return { status: "unknown" };
+  if (basic === undefined || basic.criticalUnknown.length > 0) return undefined;
+  if (nonce !== undefined && basic.nonce !== undefined && Buffer.compare(nonce, basic.nonce) !== 0) return undefined;
   const answers = basic.answers.filter(
     ({ id, criticalUnknown }) => criticalUnknown.length === 0 && isCertId(id, certificate.serial, issuer),
   );
-  if (answers.length === 0 || !signedFor(basic, question)) return { status: "unknown" };
-  for (const { status } of answers) if (status.status === "revoked") return status;
-  const good = answers.filter(({ status }) => status.status === "good");
-  if (good.length < answers.length) return { status: "unknown" };
-  return { status: good.some((answer) => current(answer, question)) ? "good" : "stale" };
+  if (answers.length === 0) return undefined;
+  const algorithms = question.algorithms ?? standardAlgorithms;
+  const signs = (one: Certificate) => isResponder(one, basic.responder) && verifies(one, basic, algorithms);
+  if (signs(issuer)) return { answers, delegate: undefined };
+  const delegate = basic.certificates.find((one) => isDelegate(one, question) && signs(one));
+  return delegate === undefined ? undefined : { answers, delegate };
 }
 
-function current({ thisUpdate, nextUpdate }: OcspAnswer, { time, graceMs }: OcspQuestion): boolean {
+/** Good only if all answers say so and one of them is current; "unknown" if the responder does not know the certificate. */
+export function ocspStatusAt({ answers }: OcspFinding, when: Pick<OcspQuestion, "time" | "graceMs">): RevocationStatus {
+  for (const { status } of answers) if (status.status === "revoked") return status;
+  if (answers.some(({ status }) => status.status === "unknown")) return { status: "unknown" };
+  return { status: answers.some((answer) => current(answer, when)) ? "good" : "stale" };
+}
+
+function current({ thisUpdate, nextUpdate }: OcspAnswer, { time, graceMs }: Pick<OcspQuestion, "time" | "graceMs">) {
   // Without a nextUpdate there is always something newer (RFC 6960 §4.2.2.1): good for now only.
   const end = nextUpdate?.getTime() ?? thisUpdate.getTime() + clockSkewMs;
   return thisUpdate.getTime() <= time.getTime() + clockSkewMs && time.getTime() <= end + graceMs;
-}
-
-function signedFor(basic: BasicOcspResponse, question: OcspQuestion): boolean {
-  const { issuer } = question;
-  const algorithms = question.algorithms ?? standardAlgorithms;
-  const signs = (one: Certificate) => isResponder(one, basic.responder) && verifies(one, basic, algorithms);
-  if (signs(issuer)) return true;
-  return basic.certificates.some((one) => isDelegate(one, question) && signs(one));
 }
 
 /** Certified by the issuer itself, for this and nothing that includes it by the way; within its time. */

@@ -123,7 +123,7 @@ async function makeWorld(): Promise<World> {
   const received: Buffer[] = [];
   const revocations = await Revocations.open({
     directory: folder.path,
-    graceHours: () => 24,
+    ofAnchor: () => ({ graceHours: 24, lists: [] }),
     privateTargets: true,
     clock: () => new Date(),
     chance: () => 0.5,

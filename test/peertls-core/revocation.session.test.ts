@@ -1,6 +1,7 @@
 import { createPublicKey, randomBytes } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
+import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { PeerConnection } from "../../src/peertls-core/connection.ts";
 import { makePeerTls } from "../../src/peertls-core/peertls.ts";
@@ -10,15 +11,16 @@ import { Trust } from "../../src/peertls-core/trust.ts";
 import { type Certificate, parseCertificate } from "../../src/pki/certificate.ts";
 import { issueRevocationList, type RevocationListTemplate } from "../../src/pki/crl-issue.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
-import type { Issuer } from "../../src/pki/issue.ts";
+import { type Issuer, issueCertificate } from "../../src/pki/issue.ts";
 import { silentLog } from "../../src/pki/log.ts";
 import type { OcspAnswer } from "../../src/pki/ocsp.ts";
 import { issueOcspResponse } from "../../src/pki/ocsp-issue.ts";
 import { makeOcspRequest, parseOcspRequest } from "../../src/pki/ocsp-request.ts";
+import { extendedKeyUsage } from "../../src/pki/oid.ts";
 import { derToPem } from "../../src/pki/pem.ts";
 import { issueAuth } from "../../src/pki/profile.ts";
 import { openssl, pemFiles, temporaryFolder as pemFolder } from "../support/openssl.ts";
-import { makeEcKey, makeTestDomain, type TestCredentials } from "../support/pki.ts";
+import { authTemplate, makeEcKey, makeTestDomain, type TestCredentials } from "../support/pki.ts";
 import { recordLog } from "../support/record-log.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
@@ -31,13 +33,19 @@ let server: Server;
 let url: string;
 /** What the server answers; undefined: 404. */
 let served: Buffer | undefined;
+/** Instead of `served`; asked with the serial number that a question is about, undefined for a list. */
+let respond: ((serial: Uint8Array | undefined) => Buffer) | undefined;
 let asked = 0;
 
 beforeAll(async () => {
-  server = createServer((_request, response) => {
+  server = createServer((request, response) => {
     asked += 1;
-    if (served === undefined) response.writeHead(404).end();
-    else response.end(served);
+    void buffer(request).then((question) => {
+      const [id] = question.length === 0 ? [] : parseOcspRequest(question).ids;
+      const bytes = respond === undefined ? served : respond(id?.serial);
+      if (bytes === undefined) response.writeHead(404).end();
+      else response.end(bytes);
+    });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   url = `http://127.0.0.1:${(server.address() as { port: number }).port}/alpha.crl`;
@@ -51,6 +59,7 @@ afterAll(async () => {
 
 beforeEach(() => {
   served = undefined;
+  respond = undefined;
   asked = 0;
 });
 
@@ -98,10 +107,11 @@ async function revocations(
   directory: string,
   log = silentLog,
   clock = () => new Date(),
+  lists: readonly string[] = [],
 ): Promise<Revocations & AsyncDisposable> {
   const made = await Revocations.open({
     directory,
-    graceHours: () => 24,
+    ofAnchor: () => ({ graceHours: 24, lists }),
     privateTargets: true,
     clock,
     chance: () => 0.5,
@@ -240,11 +250,87 @@ describe("what is known of revocation", () => {
     expect(await settled(known, carol)).toBe("revoked");
   });
 
+  test("a large list is read beside the event loop, is judged by, and outlives a restart", async () => {
+    await using folder = await temporaryFolder();
+    const [alice, carol] = [person("alice"), person("carol")];
+    const others = Array.from({ length: 50_000 }, () => ({ serial: Buffer.concat([Buffer.of(1), randomBytes(15)]), since: new Date() }));
+    const own = { serial: carol.certificate.serial, since: new Date() };
+    {
+      await using known = await revocations(folder.path);
+      served = special({ entries: [...others, own] });
+      expect(served.length).toBeGreaterThan(1_500_000);
+      expect(await settled(known, carol)).toBe("revoked");
+      expect(known.sources[0]).toMatchObject({ entries: 50_001, failures: 0 });
+      served = special({ entries: others }, forger());
+      expect(await settled(known, carol)).toBe("revoked");
+      expect(known.sources[0]).toMatchObject({ entries: 50_001, failures: 1 });
+      served = Buffer.concat([served.subarray(0, -10), Buffer.alloc(10, 0xff)]).subarray(0, -1);
+      expect(await settled(known, carol)).toBe("revoked");
+    }
+    served = undefined;
+    await using again = await revocations(folder.path);
+    expect(state(again, carol)).toBe("revoked");
+    expect(again.stateOf([alice.certificate, alpha.issuing.certificate], alpha.anchor, new Date()).status).toBe("good");
+  });
+
+  test("a large list may come as PEM, too", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const carol = person("carol");
+    const others = Array.from({ length: 10_000 }, () => ({ serial: Buffer.concat([Buffer.of(1), randomBytes(15)]), since: new Date() }));
+    const own = { serial: carol.certificate.serial, since: new Date() };
+    served = Buffer.from(derToPem(special({ entries: [...others, own] }), "X509 CRL"));
+    expect(served.length).toBeGreaterThan(256 * 1024);
+    expect(await settled(known, carol)).toBe("revoked");
+  });
+
+  test("a list that was not needed for thirty days is asked for no more, and not kept", async () => {
+    await using folder = await temporaryFolder();
+    let offset = 0;
+    await using known = await revocations(folder.path, silentLog, () => new Date(Date.now() + offset));
+    const carol = person("carol");
+    served = list([carol.certificate], { until: 9_000 * HOUR });
+    expect(await settled(known, carol)).toBe("revoked");
+    offset = 29 * 24 * HOUR;
+    asked = 0;
+    await known.refresh();
+    expect(asked).toBe(1);
+    offset = 31 * 24 * HOUR;
+    await known.refresh();
+    expect(asked).toBe(1);
+    expect(known.sources).toEqual([]);
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
+  test("certificates that name no list are looked up in those that the owner configured", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path, silentLog, () => new Date(), [url]);
+    served = list([bob.auth.certificate]);
+    expect(await settled(known, bob.auth)).toBe("revoked");
+  });
+
+  test("the places that a CA's certificates name take nobody else's room", async () => {
+    await using folder = await temporaryFolder();
+    const carol = person("carol");
+    served = list([carol.certificate]);
+    await using known = await revocations(folder.path);
+    expect(await settled(known, carol)).toBe("revoked");
+    const place = url;
+    for (let n = 0; n < 120; n += 1) {
+      url = `${place}?${n}`;
+      const mallory = person(`mallory${n}`, gamma);
+      known.stateOf([mallory.certificate, ...mallory.chain, gamma.root.certificate], gamma.anchor, new Date());
+    }
+    url = place;
+    expect(known.sources).toHaveLength(101);
+    expect(state(known, carol)).toBe("revoked");
+  });
+
   test("a list on a private network is not asked for unless that is configured", async () => {
     await using folder = await temporaryFolder();
     const strict = await Revocations.open({
       directory: folder.path,
-      graceHours: () => 24,
+      ofAnchor: () => ({ graceHours: 24, lists: [] }),
       privateTargets: false,
       clock: () => new Date(),
       chance: () => 0.5,
@@ -258,13 +344,26 @@ describe("what is known of revocation", () => {
 });
 
 describe("what a responder says of a certificate that names no list", () => {
-  function answer(who: TestCredentials, status: OcspAnswer["status"], from: number): Buffer {
+  function answer(who: TestCredentials, status: OcspAnswer["status"], from: number, signer = alpha.issuing): Buffer {
     const question = makeOcspRequest({ certificate: who.certificate, issuer: alpha.issuing.certificate });
     const [id] = parseOcspRequest(question).ids;
     if (id === undefined) throw new Error("a request without a question");
     const times = { thisUpdate: new Date(Date.now() + from), nextUpdate: new Date(Date.now() + HOUR) };
     const answers = [{ id, status, ...times }];
-    return issueOcspResponse({ signer: alpha.issuing, answers, producedAt: new Date() });
+    const certificates = signer === alpha.issuing ? [] : [signer.certificate];
+    return issueOcspResponse({ signer, answers, producedAt: new Date(), certificates });
+  }
+
+  /** Whom alpha's CA lets answer for it. */
+  function delegate(o: { days?: number; crlUrl?: string }): Issuer {
+    const privateKey = makeEcKey();
+    const template = {
+      ...authTemplate(parseIdentity("ocsp@alpha.test"), new Date(), alpha.issuing, privateKey),
+      validity: { notBefore: new Date(Date.now() - HOUR), notAfter: new Date(Date.now() + (o.days ?? 30) * 24 * HOUR) },
+      extendedKeyUsage: [extendedKeyUsage.ocspSigning],
+      ...(o.crlUrl === undefined ? {} : { crlUrl: o.crlUrl }),
+    };
+    return { privateKey, certificate: parseCertificate(issueCertificate(template, alpha.issuing.privateKey)) };
   }
 
   test("an answer of yesterday, played again, un-revokes nobody", async () => {
@@ -277,6 +376,58 @@ describe("what a responder says of a certificate that names no list", () => {
     expect(await settled(known, carol)).toBe("revoked");
     served = answer(carol, { status: "good" }, 0);
     expect(await settled(known, carol)).toBe("unchecked"); // as the worst of the path, the issuing CA
+  });
+
+  test("a responder that does not know the certificate: nobody knows, and it is asked again soon", async () => {
+    await using folder = await temporaryFolder();
+    const log = recordLog();
+    await using known = await revocations(folder.path, log);
+    const carol = person("carol", alpha, "ocspUrl");
+    served = answer(carol, { status: "unknown" }, 0);
+    expect(await settled(known, carol)).toBe("unknown");
+    expect(log.lines.filter(({ level }) => level === "warn")).toHaveLength(1);
+    served = answer(carol, { status: "good" }, 0);
+    expect(await settled(known, carol)).toBe("unchecked"); // as the worst of the path, the issuing CA
+  });
+
+  test("what a delegate said counts on when its certificate has ended, also after a restart", async () => {
+    await using folder = await temporaryFolder();
+    let offset = 0;
+    const clock = () => new Date(Date.now() + offset);
+    const carol = person("carol", alpha, "ocspUrl");
+    served = answer(carol, { status: "revoked", reason: "keyCompromise", since: new Date() }, 0, delegate({ days: 2 }));
+    {
+      await using known = await revocations(folder.path, silentLog, clock);
+      expect(await settled(known, carol)).toBe("revoked");
+    }
+    offset = 72 * HOUR;
+    served = undefined;
+    await using again = await revocations(folder.path, silentLog, clock);
+    expect(again.stateOf(pathOf(carol), alpha.anchor, clock()).status).toBe("revoked");
+  });
+
+  test("a delegate that the issuer has revoked says nothing any more; what it said of a revoked one stays", async () => {
+    await using folder = await temporaryFolder();
+    await using known = await revocations(folder.path);
+    const [alice, carol] = [person("alice", alpha, "ocspUrl"), person("carol", alpha, "ocspUrl")];
+    const path = ({ certificate }: TestCredentials) => [certificate, alpha.issuing.certificate];
+    const of = (who: TestCredentials) => known.stateOf(path(who), alpha.anchor, new Date()).status;
+    const signer = delegate({ crlUrl: `${url}/of-delegates` });
+    of(alice);
+    of(carol);
+    const revoked = { status: "revoked", reason: "keyCompromise", since: new Date() } as const;
+    const say = (serial: Uint8Array) =>
+      Buffer.compare(serial, alice.certificate.serial) === 0
+        ? answer(alice, { status: "good" }, 0, signer)
+        : answer(carol, revoked, 0, signer);
+    respond = (serial) => (serial === undefined ? list([]) : say(serial));
+    await known.refresh();
+    expect([of(alice), of(carol)]).toEqual(["good", "revoked"]); // asks for the delegate's list
+    await known.refresh();
+    expect([of(alice), of(carol)]).toEqual(["good", "revoked"]);
+    respond = (serial) => (serial === undefined ? list([signer.certificate]) : say(serial));
+    await known.refresh();
+    expect([of(alice), of(carol)]).toEqual(["unknown", "revoked"]);
   });
 
   test("of a certificate that has ended nothing is asked, and nothing kept", async () => {

@@ -138,6 +138,13 @@ describe("a list that we issued", () => {
     );
     expect(found).toEqual([[1], [2, 3], [1, 2]]);
     expect(read.criticalUnknown).toEqual([]);
+    // What another thread read serves as well.
+    read.signedBy(ca.certificate);
+    const handed = structuredClone({ bytes: read.der, reading: read.reading });
+    const again = parseRevocationList(handed.bytes, handed.reading);
+    expect(again.find(number(3), nameOf(one))).toEqual(read.find(number(3), nameOf(one)));
+    expect(again.find(number(3), nameOf(two))).toBeUndefined();
+    expect([again.size, again.weight, again.signedBy(ca.certificate)]).toEqual([5, read.weight, true]);
   });
 
   test("100,000 serial numbers of any kind are found, and no others", () => {
