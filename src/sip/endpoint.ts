@@ -2,11 +2,13 @@ import type { Endpoint, EndpointPort, Outgoing } from "../delivery/endpoint.ts";
 import type { ItemId } from "../delivery/envelope.ts";
 import type { OwnerAccess } from "../delivery/owner-access.ts";
 import type { PeerConnection } from "../peertls-core/connection.ts";
+import type { HeartbeatTimes } from "../peertls-core/heartbeat.ts";
 import { type LocalListener, type LocalTls, type LocalUdp, listenLocal, listenUdp } from "../peertls-core/loopback.ts";
 import type { Identity } from "../pki/identity.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
 import type { PeerRecord } from "../sixid/directory.ts";
 import { sendMessage } from "./client.ts";
+import type { SipRequest } from "./grammar.ts";
 import { instantMessage, storedText } from "./instant.ts";
 import { LocalSip } from "./local.ts";
 import { PeerFlow } from "./peer-flow.ts";
@@ -18,6 +20,9 @@ export interface SipSettings {
   /** Where the owner's SIP programs connect; port 0 lets the system choose. */
   local: { host: string; sipPort: number; sipsPort: number; tls: LocalTls };
   random: (length: number) => Buffer;
+  heartbeat?: HeartbeatTimes;
+  /** How long a flow that was open already has to show that the peer is still there. */
+  stillThereMs?: number;
 }
 
 /** How long an answer to the owner's program waits for the peer's. */
@@ -94,15 +99,17 @@ export class SipEndpoint implements Endpoint {
 
   deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
     const port = this.#started();
+    const { stillThereMs } = this.#settings;
     return sendMessage(
       item,
       to,
       {
         peerTls: port.peerTls,
         flowTo: (fingerprint) =>
-          [...this.#flows].find((flow) => flow.alive && flow.connection.fingerprint === fingerprint),
+          [...this.#flows].findLast((flow) => flow.alive && flow.connection.fingerprint === fingerprint),
         adopt: (connection) => this.#adopt(connection),
         token: () => this.#settings.random(12).toString("hex"),
+        ...(stillThereMs === undefined ? {} : { stillThereMs }),
       },
       signal,
     );
@@ -125,7 +132,9 @@ export class SipEndpoint implements Endpoint {
       tag: () => this.#settings.random(8).toString("hex"),
       signal: this.#stopping.signal,
     };
-    const flow = new PeerFlow(connection, (request, from) => void servePeer(request, from, options), port.log);
+    const { heartbeat } = this.#settings;
+    const serve = (request: SipRequest, from: PeerFlow) => void servePeer(request, from, options);
+    const flow = new PeerFlow(connection, serve, port.log, heartbeat);
     this.#flows.add(flow);
     connection.stream.once("close", () => this.#flows.delete(flow));
     return flow;

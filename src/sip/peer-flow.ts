@@ -1,4 +1,5 @@
 import type { PeerConnection } from "../peertls-core/connection.ts";
+import { HEARTBEAT, Heartbeat, mustAnswer } from "../peertls-core/heartbeat.ts";
 import type { Log } from "../pki/log.ts";
 import { type Framed, type SipHeader, type SipRequest, type SipResponse, StreamFramer, value } from "./grammar.ts";
 import { hostPort, messageTimer } from "./local-flow.ts";
@@ -8,25 +9,36 @@ import { ClientTransactions, responseKey, transactionKey } from "./transactions.
 const PING = Buffer.from("\r\n\r\n");
 const PONG = Buffer.from("\r\n");
 
-/** One admitted connection that speaks SIP, whoever dialled it: requests and responses in both directions. */
+/**
+ * One admitted connection that speaks SIP, whoever dialled it: requests and responses in both directions. Who dialled it
+ * keeps it alive (RFC 5626 §4.4.1).
+ */
 export class PeerFlow {
   readonly connection: PeerConnection;
   readonly #transactions = new ClientTransactions();
   readonly #framer = new StreamFramer();
   readonly #onRequest: (request: SipRequest, flow: PeerFlow) => void;
   readonly #log: Log;
+  readonly #heart: Heartbeat | undefined;
   #partial: NodeJS.Timeout | undefined;
 
-  constructor(connection: PeerConnection, onRequest: (request: SipRequest, flow: PeerFlow) => void, log: Log) {
+  constructor(
+    connection: PeerConnection,
+    onRequest: (request: SipRequest, flow: PeerFlow) => void,
+    log: Log,
+    times = HEARTBEAT,
+  ) {
     this.connection = connection;
     this.#onRequest = onRequest;
     this.#log = log;
     connection.stream.on("error", () => undefined);
     connection.stream.once("close", () => {
       clearTimeout(this.#partial);
+      this.#heart?.stop();
       this.#transactions.stop();
     });
     connection.stream.on("data", (chunk: Buffer) => this.#take(chunk));
+    if (connection.direction === "out") this.#heart = new Heartbeat(connection, () => this.ping(), times);
   }
 
   get alive(): boolean {
@@ -46,8 +58,20 @@ export class PeerFlow {
     this.send(PING);
   }
 
+  /**
+   * For a flow that was open already: it is destroyed unless the peer shows in time that it is there.
+   * @param there told at the first sign of life
+   * @returns ends the watch
+   */
+  probe(withinMs: number, there: () => void): () => void {
+    const stop = mustAnswer(this.connection, withinMs, there);
+    this.ping();
+    return stop;
+  }
+
   /** @returns the final response; undefined when the flow ended or 32 s passed */
   request(request: SipRequest, signal: AbortSignal): Promise<SipResponse | undefined> {
+    this.#heart?.used();
     return this.#transactions.send(
       transactionKey(request, request.method),
       serialise(request),
@@ -83,8 +107,10 @@ export class PeerFlow {
       );
       if (value(framed.headers, "via") !== undefined) this.respond(framed, framed.status, framed.reason, "refused");
       if (framed.fatal) this.connection.stream.end();
-    } else if (framed.message.kind === "request") this.#onRequest(framed.message, this);
-    else if (!this.#transactions.receive(responseKey(framed.message), framed.message))
+    } else if (framed.message.kind === "request") {
+      this.#heart?.used();
+      this.#onRequest(framed.message, this);
+    } else if (!this.#transactions.receive(responseKey(framed.message), framed.message))
       this.#log.debug({ conn: this.connection.id, status: framed.message.status }, "stray response dropped");
   }
 }

@@ -24,12 +24,14 @@ function party(
     duplicate: false,
     digest: "",
   }),
+  direction: "in" | "out" = "in",
 ) {
   const [ours, theirs] = duplexPair();
   const certificate = peerCertificate(alice.auth.certificate);
   const log = recordLog();
   const connection = {
     id: "c",
+    direction,
     identity: alice.identity,
     certificate,
     fingerprint: certificate.fingerprint,
@@ -228,6 +230,19 @@ describe("the stream's life", () => {
     vi.advanceTimersByTime(3_600_000);
     expect(ours.destroyed).toBe(false);
     expect((await ask(options)).status).toBe(200);
+  });
+
+  test.each([
+    ["out", "\r\n\r\n\r\n\r\n", true],
+    ["in", "", false],
+  ] as const)("who dialled it pings (%s), and ends it if nobody answers", async (direction, said, ended) => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+    const { ours, raw } = party(undefined, direction);
+    vi.advanceTimersByTime(44_000);
+    await new Promise((done) => setImmediate(done));
+    expect([raw(), ours.destroyed]).toEqual([said, false]);
+    vi.advanceTimersByTime(600_000);
+    expect(ours.destroyed).toBe(ended);
   });
 
   test("a message that came in two pieces is done: nobody waits for the rest of it", async () => {
