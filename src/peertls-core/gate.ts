@@ -6,6 +6,7 @@ import { SuiteError } from "../pki/suite-error.ts";
 import { peekHello } from "./client-hello.ts";
 import { GATE_KEY, type PeerAddress, PeerConnection } from "./connection.ts";
 import { type Credentials, peerSecureContext } from "./credentials.ts";
+import { DenialLog } from "./denials.ts";
 import { type ConnectOptions, type Denial, type Door, type Purpose, protocolOf } from "./door.ts";
 import { Confirmation, type Facts, factsOf, remoteOf } from "./handshake.ts";
 import { type How, type Judged, Judging, type RevocationSource } from "./judging.ts";
@@ -36,6 +37,8 @@ export interface GateOptions {
 }
 
 const ID_BYTES = 6;
+/** OpenSSL's own refusal, with alert 116, of a client that shows none. */
+const NO_CERTIFICATE = "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE";
 
 type Dropped = DropReason | "handshake-timeout" | "tls-error";
 
@@ -46,6 +49,7 @@ export class Gate {
   readonly #sessions = new Sessions();
   readonly #seen = new SeenCertificates();
   readonly #judging: Judging;
+  readonly #denials: DenialLog;
   readonly metrics: GateMetrics;
   #credentials: Credentials;
   #context: SecureContext;
@@ -58,6 +62,7 @@ export class Gate {
     this.#credentials = options.credentials;
     this.#context = peerSecureContext(options.credentials);
     this.#judging = new Judging(options);
+    this.#denials = new DenialLog(options.log, () => performance.now());
     this.metrics = new GateMetrics(options.registry ?? new Registry(), {
       connections: () => this.connections,
       pending: () => this.#limits.pending,
@@ -162,8 +167,15 @@ export class Gate {
     });
     if (below instanceof RecordTap) trackEnd(socket, below);
     const secret = new RefusalSecret(socket, "server");
-    socket.on("error", (error) => {
+    socket.on("error", (error: NodeJS.ErrnoException) => {
       if (o.settled()) return;
+      if (error.code === NO_CERTIFICATE) {
+        const verdict = { admit: false, reason: "no-certificate" } as const;
+        this.#count("server", purpose, false, o.began, verdict);
+        this.metrics.alertSent(alertOf(verdict.reason));
+        this.#denied(verdict, { direction: "in", purpose, address }, {});
+        return;
+      }
       this.#dropped("server", "tls-error");
       this.#options.log.debug({ address, error: error.message }, "handshake of a peer failed");
     });
@@ -299,15 +311,22 @@ export class Gate {
   #judge(facts: Facts, began: number, how: How): Judged {
     const from = performance.now();
     const judged = this.#judging.judge(facts, how);
-    const now = performance.now();
-    this.metrics.gate((now - from) / 1000);
-    const { direction, purpose, resumed } = how;
-    const role = direction === "in" ? "server" : "client";
-    this.metrics.handshake(
-      { role, protocol: protocolOf(purpose), resumed, seconds: (now - began) / 1000 },
-      judged.admit ? { result: "admitted" } : { result: "denied", reason: judged.reason },
-    );
+    this.metrics.gate((performance.now() - from) / 1000);
+    this.#count(how.direction === "in" ? "server" : "client", how.purpose, how.resumed, began, judged);
     return judged;
+  }
+
+  #count(
+    role: "server" | "client",
+    purpose: Purpose | undefined,
+    resumed: boolean,
+    began: number,
+    verdict: Verdict,
+  ): void {
+    this.metrics.handshake(
+      { role, protocol: protocolOf(purpose), resumed, seconds: (performance.now() - began) / 1000 },
+      verdict.admit ? { result: "admitted" } : { result: "denied", reason: verdict.reason },
+    );
   }
 
   #dropped(role: "server" | "client", reason: Dropped): void {
@@ -371,32 +390,27 @@ export class Gate {
     how: Pick<How, "direction" | "purpose" | "address">,
     facts: Facts,
   ): void {
-    const alert = alertOf(verdict.reason);
-    secret.refuse(raw, this.#alerts ? alert : undefined);
-    if (this.#alerts) this.metrics.alertSent(alert);
+    secret.refuse(raw, this.#alerts ? alertOf(verdict.reason) : undefined);
+    if (this.#alerts) this.metrics.alertSent(alertOf(verdict.reason));
+    this.#denied(verdict, how, facts);
+  }
+
+  #denied(
+    { reason, entry }: Verdict & { admit: false },
+    how: Pick<How, "direction" | "purpose" | "address">,
+    { certificate, sent }: Facts,
+  ): void {
     const denial: Denial = {
       at: this.#options.clock(),
       direction: how.direction,
       protocol: protocolOf(how.purpose),
-      reason: verdict.reason,
-      alert,
+      reason,
+      alert: alertOf(reason),
       address: how.address,
-      ...(facts.certificate === undefined ? {} : { certificate: facts.certificate }),
-      ...(facts.sent === undefined ? {} : { sent: facts.sent }),
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(sent === undefined ? {} : { sent }),
     };
-    this.#options.log.warn(
-      {
-        direction: denial.direction,
-        protocol: denial.protocol,
-        reason: denial.reason,
-        alert,
-        address: denial.address,
-        fingerprint: denial.certificate?.fingerprint,
-        claims: denial.certificate?.identities.map((one) => one.identity),
-        entry: verdict.entry,
-      },
-      "peer denied",
-    );
+    this.#denials.tell(denial, entry);
     this.#options.onDenied?.(denial);
   }
 }

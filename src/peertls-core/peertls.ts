@@ -9,7 +9,7 @@ import { Gate, type GateOptions } from "./gate.ts";
 import { DEFAULT_LIMITS, type LimitOptions, prefixOf } from "./limits.ts";
 import type { TracedVerdict } from "./policy.ts";
 import { endOf } from "./record-tap.ts";
-import { handRequest, REQUEST_ALPN, type RequestSink, type Stranger, takeRequest } from "./request-intake.ts";
+import { handRequest, REQUEST_ALPN, RequestIntake, type RequestSink, type Stranger } from "./request-intake.ts";
 import { RequestQuota } from "./request-quota.ts";
 import type { Route } from "./routes.ts";
 import { type SelfTest, selfTest } from "./selftest.ts";
@@ -52,6 +52,7 @@ export class PeerTls {
   readonly #denials: Denial[] = [];
   readonly #accepted = new Set<Socket>();
   readonly #quota = new RequestQuota();
+  readonly #intake = new RequestIntake();
   #server: Server | undefined;
 
   constructor(options: PeerTlsOptions, proof: SelfTest) {
@@ -321,7 +322,7 @@ export class PeerTls {
     request: (stream, from) => {
       const sink = this.#options.requestSink;
       if (sink === undefined) stream.destroy();
-      else takeRequest(stream, from, (request, stranger) => this.#counted(sink, request, stranger));
+      else this.#intake.take(stream, from, (request, stranger) => this.#counted(sink, request, stranger));
     },
   };
 }

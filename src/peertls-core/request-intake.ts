@@ -8,6 +8,7 @@ import type { PeerAddress } from "./connection.ts";
 export const REQUEST_ALPN = "peertls-request/1";
 const MAX_REQUEST = 8192;
 const SECONDS = 5;
+const MAX_OPEN = 64;
 const KEPT = 0x00;
 const LATER = 0x01;
 
@@ -19,6 +20,24 @@ export interface Stranger {
 
 /** Keeps a request durably. Checks signature and signer itself. `later`: full, or asked too often. */
 export type RequestSink = (request: string, from: Stranger) => Promise<"kept" | "later">;
+
+/** Streams of strangers that are open: one a key, and not many in all. */
+export class RequestIntake {
+  readonly #open = new Set<string>();
+
+  /** As `takeRequest`; who finds no room is to come later. */
+  take(stream: Duplex, from: Stranger, sink: RequestSink): void {
+    const { fingerprint } = from.certificate;
+    if (this.#open.size >= MAX_OPEN || this.#open.has(fingerprint)) {
+      stream.on("error", () => undefined);
+      stream.end(Buffer.of(LATER), () => stream.destroy());
+      return;
+    }
+    this.#open.add(fingerprint);
+    stream.once("close", () => this.#open.delete(fingerprint));
+    takeRequest(stream, from, sink);
+  }
+}
 
 /** Reads one frame (u32 length, then that many bytes), answers one byte, closes. Anything else closes without an answer. */
 export function takeRequest(stream: Duplex, from: Stranger, sink: RequestSink): void {

@@ -1,13 +1,21 @@
 import { createDecipheriv, createHmac } from "node:crypto";
+import { once } from "node:events";
 import { type Duplex, duplexPair } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { alertRecord, keyLogSecret } from "../../src/peertls-core/alert.ts";
 import { DEFAULT_LIMITS, HandshakeLimits, prefixOf } from "../../src/peertls-core/limits.ts";
 import { alertNumber, peerFailure } from "../../src/peertls-core/peer-failure.ts";
 import { trustSchema } from "../../src/peertls-core/policy-schema.ts";
-import { handRequest, readFrame, type Stranger, takeRequest } from "../../src/peertls-core/request-intake.ts";
+import {
+  handRequest,
+  RequestIntake,
+  readFrame,
+  type Stranger,
+  takeRequest,
+} from "../../src/peertls-core/request-intake.ts";
 import { isGlobal, orderRoutes } from "../../src/peertls-core/routes.ts";
 import { Sessions } from "../../src/peertls-core/sessions.ts";
+import type { Fingerprint } from "../../src/pki/certificate.ts";
 
 describe("who may begin a handshake", () => {
   const limits = (change: Partial<typeof DEFAULT_LIMITS> = {}) => new HandshakeLimits({ ...DEFAULT_LIMITS, ...change });
@@ -204,6 +212,26 @@ describe("a stranger's request: one frame, one octet back", () => {
       const [back] = (await theirs.toArray()) as Buffer[];
       expect([taken, back]).toEqual([["please"], Buffer.of(octet)]);
     }
+  });
+
+  test("64 strangers are heard at once, each key once; who ends makes room", async () => {
+    const intake = new RequestIntake();
+    const come = (fingerprint: string) => {
+      const [ours, theirs] = duplexPair();
+      const one = { ...from, certificate: { ...from.certificate, fingerprint: fingerprint as Fingerprint } };
+      const closed = once(ours, "close");
+      intake.take(ours, one, () => new Promise(() => undefined));
+      return { theirs, closed };
+    };
+    const later = async (fingerprint: string) => (await come(fingerprint).theirs.toArray()) as Buffer[];
+    const [first] = Array.from({ length: 64 }, (_, n) => come(`${n}`));
+    expect(await later("64")).toEqual([Buffer.of(1)]);
+    first?.theirs.write(Buffer.alloc(4));
+    await first?.closed;
+    expect(await later("1")).toEqual([Buffer.of(1)]);
+    const { theirs } = come("64");
+    expect(theirs.read()).toBeNull();
+    expect(await later("65")).toEqual([Buffer.of(1)]);
   });
 
   test.each<[string, Buffer[], boolean]>([

@@ -98,20 +98,20 @@ async function visit(port: number, as: TestCredentials | undefined, extra: reado
 }
 
 describe("a peer that may not come in gets one alert, no ticket and no application byte", () => {
-  const cases: [string, () => TestCredentials | undefined, number, string | undefined][] = [
+  const cases: [string, () => TestCredentials | undefined, number, string][] = [
     ["unknown CA", () => gamma.person({ identity: "mallory@gamma.test" }).auth, 48, "issuer-unknown"],
     ["expired", () => alpha.bad("expired", "alice@alpha.test"), 45, "expired"],
     ["not yet valid", () => alpha.bad("not-yet-valid", "alice@alpha.test"), 45, "not-yet-valid"],
     ["codeSigning only", () => alpha.bad("code-signing-only", "alice@alpha.test"), 43, "purpose"],
     ["stranger", () => alpha.person({ identity: "carol@alpha.test" }).auth, 49, "not-admitted"],
-    ["no certificate", () => undefined, 116, undefined],
+    ["no certificate", () => undefined, 116, "no-certificate"],
   ];
   test.each(cases)("%s", async (_name, who, alert, reason) => {
     node.denials.length = 0;
     node.received.length = 0;
     const seen = await visit(node.port, who());
     expect(seen).toEqual({ alert, tickets: 0, welcomed: false, reused: false });
-    expect(node.denials.map((denial) => denial.reason)).toEqual(reason === undefined ? [] : [reason]);
+    expect(node.denials.map((denial) => denial.reason)).toEqual([reason]);
     expect(Buffer.concat(node.received).length).toBe(0);
   });
 

@@ -453,7 +453,7 @@ describe("accepted", () => {
     expect(alertNumber(error)).toBe(116);
     expect(tickets).toBe(0);
     expect(world.received).toEqual([]);
-    expect(await world.registry.metrics()).toContain('result="dropped",reason="tls-error"} 1');
+    expect(await told(world, "server")).toMatchObject({ reason: "no-certificate", counted: 1, resumed: 0 });
     await world.close();
   });
 });

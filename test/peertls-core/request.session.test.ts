@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { connect } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { PeerConnection } from "../../src/peertls-core/connection.ts";
 import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
@@ -6,6 +8,7 @@ import type { TrustRules } from "../../src/peertls-core/policy.ts";
 import type { RequestSink, Stranger } from "../../src/peertls-core/request-intake.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
 import { silentLog } from "../../src/pki/log.ts";
+import { derToPem } from "../../src/pki/pem.ts";
 import { makeTestDomain, type TestCredentials, type TestPerson } from "../support/pki.ts";
 
 const alpha = makeTestDomain({ domain: "alpha.test" });
@@ -112,6 +115,28 @@ test("a node that takes none says so in the handshake; nobody but the expected p
     code: "identity-mismatch",
   });
   expect(taken).toHaveLength(before);
+});
+
+test("of one key one request is heard at a time; another is to come later", async () => {
+  const { auth } = alpha.person({ identity: "patient@alpha.test" });
+  const pem = [auth.certificate, ...auth.chain].map(({ der }) => derToPem(der, "CERTIFICATE"));
+  const open = () => {
+    const to = { host: "::1", port: bobs.routes[0]?.address.port ?? 0, ALPNProtocols: ["peertls-request/1"] };
+    const key = auth.privateKey.export({ type: "pkcs8", format: "pem" });
+    return connect({ ...to, cert: pem.join(""), key, rejectUnauthorized: false }).on("error", () => undefined);
+  };
+  const first = open();
+  await once(first, "session"); // tickets follow the admission
+  const [answer] = (await once(open(), "data")) as [Buffer];
+  expect(answer).toEqual(Buffer.of(1));
+  const closed = once(first, "close");
+  first.write(Buffer.alloc(4)); // an empty frame closes
+  await closed;
+  const third = open();
+  await once(third, "session");
+  third.write(Buffer.from([0, 0, 0, 1, 0x61]));
+  expect(await once(third, "data")).toEqual([Buffer.of(0)]);
+  expect(taken.pop()?.request).toBe("a");
 });
 
 test("where a stranger asks from is no place from which peers come", async () => {

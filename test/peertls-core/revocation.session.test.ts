@@ -253,7 +253,10 @@ describe("what is known of revocation", () => {
   test("a large list is read beside the event loop, is judged by, and outlives a restart", async () => {
     await using folder = await temporaryFolder();
     const [alice, carol] = [person("alice"), person("carol")];
-    const others = Array.from({ length: 50_000 }, () => ({ serial: Buffer.concat([Buffer.of(1), randomBytes(15)]), since: new Date() }));
+    const others = Array.from({ length: 50_000 }, () => ({
+      serial: Buffer.concat([Buffer.of(1), randomBytes(15)]),
+      since: new Date(),
+    }));
     const own = { serial: carol.certificate.serial, since: new Date() };
     {
       await using known = await revocations(folder.path);
@@ -277,7 +280,10 @@ describe("what is known of revocation", () => {
     await using folder = await temporaryFolder();
     await using known = await revocations(folder.path);
     const carol = person("carol");
-    const others = Array.from({ length: 10_000 }, () => ({ serial: Buffer.concat([Buffer.of(1), randomBytes(15)]), since: new Date() }));
+    const others = Array.from({ length: 10_000 }, () => ({
+      serial: Buffer.concat([Buffer.of(1), randomBytes(15)]),
+      since: new Date(),
+    }));
     const own = { serial: carol.certificate.serial, since: new Date() };
     served = Buffer.from(derToPem(special({ entries: [...others, own] }), "X509 CRL"));
     expect(served.length).toBeGreaterThan(256 * 1024);
