@@ -11,6 +11,7 @@ export class FtpClient {
   readonly connection: PeerConnection;
   readonly #client: Client;
   readonly #ready: Promise<void>;
+  #beat: Promise<void> | undefined;
   #signal: AbortSignal = AbortSignal.abort();
 
   /** @param connection fresh from the dial, in the same tick: the greeting must not pass unheard */
@@ -63,6 +64,14 @@ export class FtpClient {
     });
   }
 
+  /** Says something that the peer has to answer. Only between uploads. */
+  beat(): void {
+    const over = () => {
+      this.#beat = undefined;
+    };
+    this.#beat ??= this.#client.send("NOOP").then(over, over);
+  }
+
   close(): void {
     this.#client.close();
   }
@@ -73,6 +82,7 @@ export class FtpClient {
     signal.addEventListener("abort", abort, { once: true });
     try {
       signal.throwIfAborted();
+      await this.#beat;
       return await run();
     } catch (error) {
       throw failure(error, signal);

@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { firstDevice, wayTo } from "../delivery/devices.ts";
 import type { Outgoing } from "../delivery/endpoint.ts";
+import { Heartbeat, type HeartbeatTimes, mustAnswer } from "../peertls-core/heartbeat.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { Fingerprint } from "../pki/certificate.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
@@ -9,16 +10,26 @@ import { FtpClient } from "./client.ts";
 
 /** A control connection is kept for the next file. */
 const KEPT_MS = 60_000;
+/** So long a control connection that was kept may take for its first reply. */
+const ANSWER_MS = 10_000;
+
+interface Kept {
+  client: FtpClient;
+  timer: NodeJS.Timeout;
+  heart: Heartbeat;
+}
 
 /** Hands sealed files to peers' nodes, over control connections that stay open for a while. */
 export class FileSender {
   readonly #peerTls: PeerTls;
-  readonly #kept = new Map<Fingerprint, { client: FtpClient; timer: NodeJS.Timeout }>();
+  readonly #times: { heartbeat?: HeartbeatTimes; answerMs?: number };
+  readonly #kept = new Map<Fingerprint, Kept>();
 
   #stopped = false;
 
-  constructor(peerTls: PeerTls) {
+  constructor(peerTls: PeerTls, times: { heartbeat?: HeartbeatTimes; answerMs?: number } = {}) {
     this.#peerTls = peerTls;
+    this.#times = times;
   }
 
   /**
@@ -32,21 +43,20 @@ export class FileSender {
   /** What is being sent goes on; nothing is kept open behind it. */
   stop(): void {
     this.#stopped = true;
-    for (const { client, timer } of this.#kept.values()) {
-      clearTimeout(timer);
-      client.close();
-    }
-    this.#kept.clear();
+    for (const fingerprint of [...this.#kept.keys()]) this.#take(fingerprint)?.close();
   }
 
   async #toDevice(device: PeerDevice, item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
     const kept = this.#take(device.fingerprint);
     if (kept !== undefined) {
+      const stop = mustAnswer(kept.connection, this.#times.answerMs ?? ANSWER_MS);
       try {
         return await this.#upload(kept, item, signal);
       } catch (error) {
         // A connection that was kept may have died unseen: that says nothing about the peer.
         if (asSuiteError(error).code !== "unreachable" || signal.aborted) throw error;
+      } finally {
+        stop();
       }
     }
     await this.#upload(await this.#dial(device, item, to, signal), item, signal);
@@ -99,6 +109,7 @@ export class FileSender {
     const kept = this.#kept.get(fingerprint);
     if (kept === undefined) return undefined;
     clearTimeout(kept.timer);
+    kept.heart.stop();
     this.#kept.delete(fingerprint);
     return kept.client.alive ? kept.client : undefined;
   }
@@ -108,12 +119,10 @@ export class FileSender {
     const { fingerprint } = client.connection;
     const other = this.#take(fingerprint);
     other?.close();
-    const timer = setTimeout(() => {
-      this.#kept.delete(fingerprint);
-      client.close();
-    }, KEPT_MS);
+    const timer = setTimeout(() => this.#take(fingerprint)?.close(), KEPT_MS);
     timer.unref();
-    this.#kept.set(fingerprint, { client, timer });
+    const heart = new Heartbeat(client.connection, () => client.beat(), this.#times.heartbeat);
+    this.#kept.set(fingerprint, { client, timer, heart });
   }
 }
 

@@ -4,6 +4,7 @@ import { firstDevice, wayTo } from "../delivery/devices.ts";
 import type { Outgoing } from "../delivery/endpoint.ts";
 import { laneOf } from "../delivery/lanes.ts";
 import type { PeerConnection } from "../peertls-core/connection.ts";
+import { Heartbeat, type HeartbeatTimes, mustAnswer } from "../peertls-core/heartbeat.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import type { PeerDevice, PeerRecord } from "../sixid/directory.ts";
@@ -17,9 +18,13 @@ export interface MailClientOptions {
   name: string;
   /** A connection on which nothing was sent for so long is closed. */
   idleMs?: number;
+  heartbeat?: HeartbeatTimes;
+  /** So long a connection that was kept may take for its first reply. */
+  answerMs?: number;
 }
 
 const IDLE_MS = 120_000;
+const ANSWER_MS = 10_000;
 const GREETING_MS = 30_000;
 /** The final reply: the peer opens the seal and syncs its disk before it. */
 const REPLY_MS = 600_000;
@@ -28,12 +33,21 @@ const REPLY_MS = 600_000;
 interface Session {
   connection: PeerConnection;
   smtp: Smtp;
+  closed: Promise<void>;
+  /** The answer to the last beat: nothing else is asked before it. */
+  beat?: Promise<void>;
+}
+
+interface Kept {
+  session: Session;
+  idle: NodeJS.Timeout;
+  heart: Heartbeat;
 }
 
 /** Brings mail to peers. A connection is kept for each device and lane, so that the next mail needs no handshake. */
 export class MailClient {
   readonly #o: MailClientOptions;
-  readonly #kept = new Map<string, Session & { idle: NodeJS.Timeout }>();
+  readonly #kept = new Map<string, Kept>();
   #stopped = false;
 
   constructor(o: MailClientOptions) {
@@ -51,10 +65,7 @@ export class MailClient {
   /** Ends what is kept; what is being sent goes on, and nothing is kept after it. */
   stop(): void {
     this.#stopped = true;
-    for (const [key, session] of this.#kept) {
-      this.#forget(key);
-      session.smtp.quit();
-    }
+    for (const key of [...this.#kept.keys()]) this.#forget(key)?.smtp.quit();
   }
 
   async #deliverTo(device: PeerDevice, item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
@@ -62,6 +73,7 @@ export class MailClient {
     const kept = this.#forget(key);
     if (kept !== undefined) {
       const sending = new Sending(kept, item, to);
+      const stop = mustAnswer(kept.connection, this.#o.answerMs ?? ANSWER_MS);
       try {
         await sending.run(signal);
         this.#keep(key, kept);
@@ -70,11 +82,13 @@ export class MailClient {
         kept.connection.destroy();
         // Whether it was still good shows only now. Not replaced: an answer, and what may have been stored already.
         if (signal.aborted || sending.answered || sending.complete) throw error;
+      } finally {
+        stop();
       }
     }
     const session = await this.#connect(device, to, signal);
     session.smtp.once("end", () => {
-      if (this.#kept.get(key)?.smtp === session.smtp) this.#forget(key);
+      if (this.#kept.get(key)?.session === session) this.#forget(key);
     });
     try {
       await new Sending(session, item, to).run(signal);
@@ -93,7 +107,9 @@ export class MailClient {
     try {
       if (signal.aborted) abort();
       await connection.confirmed; // tells a refusal by the peer's gate from a connection that broke
-      return { connection, smtp: await greeted(connection, this.#o.name) };
+      const { promise: closed, resolve } = Promise.withResolvers<void>();
+      connection.stream.once("close", resolve);
+      return { connection, smtp: await greeted(connection, this.#o.name), closed };
     } catch (error) {
       connection.destroy();
       throw error;
@@ -109,15 +125,19 @@ export class MailClient {
       this.#forget(key);
       session.smtp.quit();
     }, this.#o.idleMs ?? IDLE_MS);
-    const kept = { ...session, idle };
-    this.#kept.set(key, kept);
+    // The library offers no NOOP; between mails RSET is one.
+    const beat = () => {
+      session.beat = new Promise((answered) => session.smtp.reset(() => answered()));
+    };
+    this.#kept.set(key, { session, idle, heart: new Heartbeat(session.connection, beat, this.#o.heartbeat) });
   }
 
   #forget(key: string): Session | undefined {
     const kept = this.#kept.get(key);
     this.#kept.delete(key);
     clearTimeout(kept?.idle);
-    return kept;
+    kept?.heart.stop();
+    return kept?.session;
   }
 }
 
@@ -165,6 +185,7 @@ class Sending {
     const source = Readable.from(this.#bytes(), { objectMode: false });
     try {
       if (signal.aborted) abort();
+      if (this.#session.beat !== undefined) await Promise.race([this.#session.beat, this.#session.closed]);
       item.progress(0);
       await new Promise<void>((resolve, reject) => {
         const envelope = {

@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { wayTo } from "../../src/delivery/devices.ts";
 import type { Outgoing } from "../../src/delivery/endpoint.ts";
+import { FtpClient } from "../../src/ftps/client.ts";
 import { dataToken } from "../../src/ftps/grammar.ts";
 import { FileSender } from "../../src/ftps/send.ts";
 import type { PeerConnection } from "../../src/peertls-core/connection.ts";
@@ -9,9 +11,10 @@ import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
 import type { TrustRules } from "../../src/peertls-core/policy.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
 import { silentLog } from "../../src/pki/log.ts";
-import type { PeerRecord } from "../../src/sixid/directory.ts";
+import type { PeerDevice, PeerRecord } from "../../src/sixid/directory.ts";
 import type { TestPerson } from "../support/pki.ts";
 import { bytesOf, failureOf } from "../support/smime.ts";
+import { startWire } from "../support/wire.ts";
 import { FileWorld } from "./file-node.ts";
 
 /** What the scripted peer says to a command; `undefined` closes its connection. */
@@ -240,4 +243,65 @@ test("an abort in the middle ends the attempt and closes its source", async () =
   };
   expect(await failureOf(deliver(item, abort.signal))).toMatchObject({ code: "cancelled", temporary: true });
   expect(source?.destroyed).toBe(true);
+});
+
+/** Bob's node behind a wire that can be cut. */
+async function wired(times: ConstructorParameters<typeof FileSender>[1]) {
+  const wire = await startWire({ host: "::1", port: his.address?.port ?? 0 });
+  sender = new FileSender(hers, times);
+  const devices = record.devices.map((one) => ({
+    ...one,
+    addresses: [{ host: "::1", port: wire.port, kind: "direct" as const, priority: 0 }],
+  }));
+  return { wire, deliver: () => sender.deliver(outgoing().item, { ...record, devices }, AbortSignal.timeout(10_000)) };
+}
+
+const PATIENCE = { timeout: 5_000 };
+const LOGIN = ["USER", "TYPE"];
+const UPLOAD = ["ALLO", "EPSV", "STOR"];
+const commands = () => said.map((line) => line.split(" ")[0]).filter((line) => line !== "NOOP" && line !== "QUIT");
+const patient = { activeMs: 3_600_000, idleMs: 3_600_000, activeForMs: 0 };
+const hasty = { activeMs: 100, idleMs: 100, activeForMs: 0 };
+
+test("a kept connection is asked whether the peer is there, and the next file goes over it", async () => {
+  const { wire, deliver } = await wired({ heartbeat: hasty });
+  await using _wire = wire;
+  await deliver();
+  await expect.poll(() => said.filter((line) => line === "NOOP").length, PATIENCE).toBeGreaterThan(3);
+  await deliver();
+  expect(commands()).toEqual([...LOGIN, ...UPLOAD, ...UPLOAD]);
+  const kept = hers.connections.find(({ stream }) => !stream.destroyed);
+  expect(kept?.stream.listenerCount("data")).toBe(2); // the client's, and one heart's
+});
+
+test("a kept connection over which nothing comes any more is gone before the next file needs it", async () => {
+  const { wire, deliver } = await wired({ heartbeat: hasty, answerMs: 3_600_000 });
+  await using _wire = wire;
+  await deliver();
+  const kept = hers.connections.find(({ stream }) => !stream.destroyed);
+  wire.cut();
+  await expect.poll(() => kept?.stream.destroyed, PATIENCE).toBe(true);
+  await deliver();
+  expect(commands()).toEqual([...LOGIN, ...UPLOAD, ...LOGIN, ...UPLOAD]);
+});
+
+test("a kept connection that does not answer the first command of a file is replaced within the same attempt", async () => {
+  const { wire, deliver } = await wired({ heartbeat: patient, answerMs: 50 });
+  await using _wire = wire;
+  await deliver();
+  wire.cut("back");
+  await deliver();
+  expect(commands()).toEqual([...LOGIN, ...UPLOAD, "ALLO", ...LOGIN, ...UPLOAD]);
+});
+
+test("a beat under way is over before the file begins, and there is one at a time", async () => {
+  const { expected, routes } = wayTo(record.devices[0] as PeerDevice, record);
+  const signal = AbortSignal.timeout(10_000);
+  const client = new FtpClient(await hers.dial(expected, "ftps", routes, signal), hers);
+  await client.login("alice", signal);
+  client.beat();
+  client.beat();
+  await client.upload("/inbox/x", 3, Readable.from([Buffer.from("abc")], { objectMode: false }), signal);
+  expect(said.map((line) => line.split(" ")[0])).toEqual([...LOGIN, "NOOP", ...UPLOAD]);
+  client.close();
 });

@@ -134,7 +134,7 @@ test("an idle flow over which nothing comes any more is gone before the next mes
   await deliver(hers, outgoing("one").item);
   const [flow] = hers.peerTls.connections;
   wire.cut();
-  await expect.poll(() => flow?.stream.destroyed).toBe(true);
+  await expect.poll(() => flow?.stream.destroyed, { timeout: 5_000 }).toBe(true);
   await deliver(hers, outgoing("two").item);
   expect([wire.count, await titles()]).toEqual([2, ["one", "two"]]);
 });
