@@ -19,9 +19,12 @@ export interface AnnouncerOptions {
   log: Log;
 }
 
-const ADDRESS_POLL_MS = 5_000;
+/** Addresses that change together are announced together. */
+const SETTLE_MS = 250;
 const REANNOUNCE_MS = 3_300_000;
 const DIRECTORY_RETRY_MS = 5_000;
+/** A connection that was kept may be dead, and would not tell. */
+const ROUND_MS = 30_000;
 
 /** Keeps the directory told and asked: own addresses, own record, the other domains' anchors. */
 export class Announcer {
@@ -31,6 +34,7 @@ export class Announcer {
   #announcedAt = Number.NEGATIVE_INFINITY;
   #recordDue = true;
   #nudge = new AbortController();
+  #settling: NodeJS.Timeout | undefined;
 
   constructor(options: AnnouncerOptions) {
     this.#o = options;
@@ -51,6 +55,13 @@ export class Announcer {
     this.#nudge.abort();
   }
 
+  /** This machine has other addresses than before. */
+  addressesChanged(): void {
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => this.#nudge.abort(), SETTLE_MS);
+    this.#settling.unref();
+  }
+
   /** A look-up found the directory away: it is asked until it answers, so that what waits for it goes on at once. */
   missed(error: unknown): void {
     if (this.#state !== "available") return;
@@ -62,13 +73,14 @@ export class Announcer {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#nudge = new AbortController();
+      const nudged = AbortSignal.any([signal, this.#nudge.signal]);
       try {
-        await this.#round(signal);
-        await pause(ADDRESS_POLL_MS, AbortSignal.any([signal, this.#nudge.signal]));
+        await this.#round(AbortSignal.any([signal, AbortSignal.timeout(ROUND_MS)]));
+        await pause(Math.max(0, this.#announcedAt + REANNOUNCE_MS - performance.now()), nudged);
       } catch (error) {
         if (signal.aborted) return;
         this.#is("unavailable", error);
-        await pause(DIRECTORY_RETRY_MS, signal);
+        await pause(DIRECTORY_RETRY_MS, nudged);
       }
     }
   }
@@ -87,7 +99,7 @@ export class Announcer {
     const addresses = this.#o.addresses();
     const text = JSON.stringify(addresses);
     const now = performance.now();
-    const due = this.#state !== "available" || now - this.#announcedAt > REANNOUNCE_MS;
+    const due = this.#state !== "available" || now - this.#announcedAt >= REANNOUNCE_MS;
     if (text === this.#announced && !due) return;
     await directory.publishAddresses(addresses, signal);
     if (due) this.#o.onDomains(await directory.domains(signal));

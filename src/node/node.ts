@@ -11,6 +11,7 @@ import { systemTime } from "../delivery/time.ts";
 import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { Denial } from "../peertls-core/door.ts";
+import { type Interfaces, LocalAddresses } from "../peertls-core/interfaces.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { Revocations } from "../peertls-core/revocation.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
@@ -48,6 +49,8 @@ export interface NodeOptions {
   log: Log;
   clock: () => Date;
   cut: (point: CutPoint) => void;
+  /** This machine's; asked each second. */
+  interfaces?: () => Interfaces;
 }
 
 /** The peer role: one person's node, put together and running. */
@@ -84,6 +87,7 @@ export class PeerNode {
   readonly #stopping = new AbortController();
   readonly #files: KeyFiles;
   readonly #rules: TrustKeeper;
+  readonly #addresses: LocalAddresses;
 
   static async start(o: NodeOptions): Promise<PeerNode> {
     const { config } = o;
@@ -181,11 +185,12 @@ export class PeerNode {
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
     const wanted = () => this.#rules.config.requests.box;
     this.box = new Box({ node: this, http: this.#http, wanted, log: o.log, clock: o.clock });
+    this.#addresses = new LocalAddresses(o.interfaces === undefined ? {} : { interfaces: o.interfaces });
     this.announcer = new Announcer({
       identity: this.identity,
       directory: this.directory,
       own: () => ownRecord(this.identity, config.name, deviceLabel(), this.keys, o.clock()),
-      addresses: () => ownAddresses(config, this.ports.peer.port),
+      addresses: () => ownAddresses(config, this.ports.peer.port, this.#addresses.interfaces),
       onDomains: (domains) => this.#learnDomains(domains),
       onState: (state, error) => this.#directoryIs(state, error),
       log: o.log,
@@ -309,6 +314,7 @@ export class PeerNode {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#addresses.close();
     for (const endpoint of this.#endpoints) await endpoint.stop();
     await this.outbox.stop();
     await this.#core.close();
@@ -348,6 +354,11 @@ export class PeerNode {
       if (body.type === "receipt.changed" && body.state === "delivered") this.outbox.wake(parseIdentity(body.to));
     });
     await peerTls.listen(config.listen);
+    peerTls.follow(this.#addresses);
+    this.#addresses.onChange((lost) => {
+      if (lost.size > 0) this.#http.close(); // what it kept may have ended there; it opens others
+      this.announcer.addressesChanged();
+    });
     this.outbox.start();
     void this.announcer.run(this.#stopping.signal);
     void this.renewal.run(this.#stopping.signal);

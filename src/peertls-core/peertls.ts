@@ -6,6 +6,7 @@ import type { Credentials } from "./credentials.ts";
 import { race } from "./dial.ts";
 import type { Denial, Door, Expected, Purpose } from "./door.ts";
 import { Gate, type GateOptions } from "./gate.ts";
+import { type LocalAddresses, plainAddress } from "./interfaces.ts";
 import { DEFAULT_LIMITS, type LimitOptions, prefixOf } from "./limits.ts";
 import type { TracedVerdict } from "./policy.ts";
 import { endOf } from "./record-tap.ts";
@@ -52,6 +53,7 @@ export class PeerTls {
   readonly #denials: Denial[] = [];
   readonly #accepted = new Set<Socket>();
   readonly #quota = new RequestQuota();
+  #unfollow: () => void = () => undefined;
   readonly #intake = new RequestIntake();
   #server: Server | undefined;
 
@@ -95,6 +97,21 @@ export class PeerTls {
   /** Told of every admitted control connection that a peer opened. */
   onConnected(listener: (connection: PeerConnection) => void): void {
     this.#connected.add(listener);
+  }
+
+  /** Ends what runs over an address of ours as soon as that is gone: TCP does not notice (after 18 s not yet, measured). */
+  follow(addresses: LocalAddresses): void {
+    this.#unfollow();
+    this.#unfollow = addresses.onChange((lost) => {
+      for (const connection of this.connections) {
+        if (!lost.has(plainAddress(connection.localAddress.host))) continue;
+        this.#options.log.info(
+          { conn: connection.id, peer: connection.identity },
+          "connection ended: our address is gone",
+        );
+        connection.destroy();
+      }
+    });
   }
 
   /** Opens the peer port. @throws SuiteError internal when the self-test failed; config-invalid when the port is taken */
@@ -243,6 +260,7 @@ export class PeerTls {
 
   /** Stops accepting and ends what is open. Endpoints have drained theirs before. */
   async close(): Promise<void> {
+    this.#unfollow();
     for (const announced of [...this.#data.values()]) announced.void();
     const server = this.#server;
     this.#server = undefined;
