@@ -93,6 +93,8 @@ export const keyAlgorithm = {
   ecPublicKey: "1.2.840.10045.2.1",
   ed25519: "1.3.101.112",
   ed448: "1.3.101.113",
+  x25519: "1.3.101.110",
+  x448: "1.3.101.111",
 } as const;
 
 /** Named curves (RFC 5480 §2.1.1.1). */

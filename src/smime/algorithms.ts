@@ -13,34 +13,75 @@ export const contentType = {
 
 /** Key encryption algorithms (RFC 4055, RFC 5753). */
 export const keyEncryption = {
+  rsaesPkcs1: "1.2.840.113549.1.1.1",
   rsaesOaep: "1.2.840.113549.1.1.7",
   pSpecified: "1.2.840.113549.1.1.9",
   stdDhSha256Kdf: "1.3.132.1.11.1",
 } as const;
 
-/** A content-encryption algorithm with its tag behind the ciphertext (RFC 5084). */
-export interface AeadCipher {
-  readonly name: "aes-128-gcm" | "aes-192-gcm" | "aes-256-gcm";
+/** A content-encryption algorithm: with a tag behind the ciphertext (RFC 5084, RFC 8103), or block chaining without one. */
+export interface ContentCipher {
+  readonly name: `aes-${128 | 192 | 256}-gcm` | "chacha20-poly1305" | `aes-${128 | 192 | 256}-cbc` | "des-ede3-cbc";
+  readonly mode: "gcm" | "chacha20-poly1305" | "cbc";
   readonly oid: Oid;
   readonly keyBytes: number;
-  readonly nonceBytes: 12;
-  /** Longest plaintext: 2^36 − 32 octets (NIST SP 800-38D §5.2.1.1). */
+  /** Of the nonce or the initialisation vector. */
+  readonly ivBytes: number;
   readonly maxBytes: number;
+  /** Read in stored mail only. */
+  readonly legacy?: true;
 }
 
-const gcm = (bits: 128 | 192 | 256, last: number): AeadCipher => ({
+/** 2^36 − 32 octets (NIST SP 800-38D §5.2.1.1). */
+const maxGcmBytes = 68_719_476_704;
+
+const gcm = (bits: 128 | 192 | 256, last: number): ContentCipher => ({
   name: `aes-${bits}-gcm`,
+  mode: "gcm",
   oid: `2.16.840.1.101.3.4.1.${last}`,
   keyBytes: bits / 8,
-  nonceBytes: 12,
-  maxBytes: 68_719_476_704,
+  ivBytes: 12,
+  maxBytes: maxGcmBytes,
+});
+
+const cbc = (bits: 128 | 192 | 256, last: number): ContentCipher => ({
+  name: `aes-${bits}-cbc`,
+  mode: "cbc",
+  oid: `2.16.840.1.101.3.4.1.${last}`,
+  keyBytes: bits / 8,
+  ivBytes: 16,
+  maxBytes: Number.MAX_SAFE_INTEGER,
 });
 
 export const aes128Gcm = gcm(128, 6);
 export const aes256Gcm = gcm(256, 46);
+const aes128Cbc = cbc(128, 2);
+export const aes256Cbc = cbc(256, 42);
 
-export const aeadCiphers: ReadonlyMap<Oid, AeadCipher> = new Map(
-  [aes128Gcm, gcm(192, 26), aes256Gcm].map((cipher) => [cipher.oid, cipher]),
+const chacha20Poly1305: ContentCipher = {
+  name: "chacha20-poly1305",
+  mode: "chacha20-poly1305",
+  oid: "1.2.840.113549.1.9.16.3.18",
+  keyBytes: 32,
+  ivBytes: 12,
+  maxBytes: 2 ** 38 - 64, // RFC 8439 §2.8
+};
+
+/** 64-bit blocks: after 2^32 of them two alike are likely. */
+const tripleDes: ContentCipher = {
+  name: "des-ede3-cbc",
+  mode: "cbc",
+  oid: "1.2.840.113549.3.7",
+  keyBytes: 24,
+  ivBytes: 8,
+  maxBytes: 2 ** 32,
+  legacy: true,
+};
+
+export const contentCiphers: ReadonlyMap<Oid, ContentCipher> = new Map(
+  [aes128Gcm, gcm(192, 26), aes256Gcm, chacha20Poly1305, aes128Cbc, cbc(192, 22), aes256Cbc, tripleDes].map(
+    (cipher) => [cipher.oid, cipher],
+  ),
 );
 
 /** AES key wrap (RFC 3394, RFC 3565). */
@@ -50,20 +91,33 @@ export interface KeyWrap {
   readonly keyBytes: number;
 }
 
+export const aes128Wrap: KeyWrap = { name: "aes128-wrap", oid: "2.16.840.1.101.3.4.1.5", keyBytes: 16 };
 export const aes256Wrap: KeyWrap = { name: "aes256-wrap", oid: "2.16.840.1.101.3.4.1.45", keyBytes: 32 };
 
 export const keyWraps: ReadonlyMap<Oid, KeyWrap> = new Map([
-  ["2.16.840.1.101.3.4.1.5", { name: "aes128-wrap", oid: "2.16.840.1.101.3.4.1.5", keyBytes: 16 }],
+  [aes128Wrap.oid, aes128Wrap],
   ["2.16.840.1.101.3.4.1.25", { name: "aes192-wrap", oid: "2.16.840.1.101.3.4.1.25", keyBytes: 24 }],
   [aes256Wrap.oid, aes256Wrap],
 ]);
 
-/** dhSinglePass-stdDH with the X9.63 key derivation (RFC 5753 §7.1.4), by its hash. */
-export const agreementDigests: ReadonlyMap<Oid, Digest> = new Map<Oid, Digest>([
-  ["1.3.133.16.840.63.0.2", "sha1"],
-  [keyEncryption.stdDhSha256Kdf, "sha256"],
-  ["1.3.132.1.11.2", "sha384"],
-  ["1.3.132.1.11.3", "sha512"],
+/** How the key-encryption key comes from an agreed secret: X9.63 (RFC 5753 §7.1.4) or HKDF (RFC 8418 §2.2). */
+export interface Derivation {
+  readonly function: "x963" | "hkdf";
+  readonly digest: Digest;
+}
+
+const x963 = (digest: Digest): Derivation => ({ function: "x963", digest });
+const hkdf = (digest: Digest): Derivation => ({ function: "hkdf", digest });
+
+/** dhSinglePass-stdDH, by its derivation. */
+export const derivations: ReadonlyMap<Oid, Derivation> = new Map([
+  ["1.3.133.16.840.63.0.2", x963("sha1")],
+  [keyEncryption.stdDhSha256Kdf, x963("sha256")],
+  ["1.3.132.1.11.2", x963("sha384")],
+  ["1.3.132.1.11.3", x963("sha512")],
+  ["1.2.840.113549.1.9.16.3.19", hkdf("sha256")],
+  ["1.2.840.113549.1.9.16.3.20", hkdf("sha384")],
+  ["1.2.840.113549.1.9.16.3.21", hkdf("sha512")],
 ]);
 
 /** Hashes that a signature may rest on. */

@@ -1,55 +1,77 @@
-import { createCipheriv, randomBytes } from "node:crypto";
+import { type CipherGCM, createCipheriv, randomBytes } from "node:crypto";
 import type { PeerCertificate } from "../pki/certificate.ts";
 import * as der from "../pki/der.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { contentType } from "./algorithms.ts";
+import { type ContentCipher, contentType } from "./algorithms.ts";
 import { closed, gather, octetChunks, opened } from "./ber-write.ts";
-import { algorithmsOf, type Profile } from "./profile.ts";
+import type { ProfileAlgorithms } from "./profile.ts";
 import { recipientInfo } from "./recipient-write.ts";
 
 const tagBytes = 16;
 
-/** Encrypts `content` for all recipients: ContentInfo with AuthEnvelopedData (RFC 5083), in one pass. */
-export async function* authEnvelopedData(
+/**
+ * Encrypts `content` for all recipients, in one pass: ContentInfo with AuthEnvelopedData (RFC 5083), or, if the cipher has
+ * no tag, EnvelopedData (RFC 5652 §6).
+ */
+export async function* envelopedData(
   content: AsyncIterable<Uint8Array>,
   recipients: readonly PeerCertificate[],
-  profile: Profile,
+  algorithms: ProfileAlgorithms,
 ): AsyncGenerator<Buffer> {
-  const algorithms = algorithmsOf(profile);
-  const { name, oid, keyBytes, nonceBytes, maxBytes } = algorithms.content;
-  const key = randomBytes(keyBytes); // serves this one time
-  const nonce = randomBytes(nonceBytes);
-  const cipher = createCipheriv(name, key, nonce, { authTagLength: tagBytes });
+  const { content: cipher } = algorithms;
+  const key = randomBytes(cipher.keyBytes); // serves this one time
   const infos = der.set(...recipients.map(({ certificate }) => recipientInfo(certificate, key, algorithms)));
+  const { running, identifier } = begin(cipher, key);
   key.fill(0);
-  // GCMParameters (RFC 5084 §3.2); the DEFAULT of aes-ICVlen is 12.
-  const algorithm = der.sequence(der.oid(oid), der.sequence(der.octetString(nonce), der.integer(tagBytes)));
+  const authenticated = cipher.mode !== "cbc";
+  const type = der.oid(authenticated ? contentType.authEnvelopedData : contentType.envelopedData);
+  const agreed = recipients.some(({ certificate }) => certificate.keyType !== "rsa");
+  // RFC 5652 §6.1: with recipients of version 3, the agreed ones, 2; RFC 5083 §2.1: always 0.
+  const version = der.integer(authenticated || !agreed ? 0 : 2);
 
   const gathered = await gather(content);
   if ("small" in gathered) {
-    const ciphertext = Buffer.concat([cipher.update(gathered.small), cipher.final()]);
-    const encrypted = der.sequence(der.oid(contentType.data), algorithm, der.implicitPrimitive(0, ciphertext));
-    const body = der.sequence(der.integer(0), infos, encrypted, der.octetString(cipher.getAuthTag()));
-    yield der.sequence(der.oid(contentType.authEnvelopedData), der.explicit(0, body));
+    const ciphertext = Buffer.concat([running.update(gathered.small), running.final()]);
+    const encrypted = der.sequence(der.oid(contentType.data), identifier, der.implicitPrimitive(0, ciphertext));
+    yield der.sequence(
+      type,
+      der.explicit(
+        0,
+        der.sequence(version, infos, encrypted, ...(authenticated ? [der.octetString(running.getAuthTag())] : [])),
+      ),
+    );
     return;
   }
   yield Buffer.concat([
     opened(der.tag.sequence),
-    der.oid(contentType.authEnvelopedData),
+    type,
     opened(der.contextConstructed(0), der.tag.sequence),
-    der.integer(0),
+    version,
     infos,
     opened(der.tag.sequence),
     der.oid(contentType.data),
-    algorithm,
+    identifier,
     opened(der.contextConstructed(0)),
   ]);
-  yield* octetChunks(encrypted(cipher, gathered.large, maxBytes));
-  yield Buffer.concat([closed(2), der.octetString(cipher.getAuthTag()), closed(3)]);
+  yield* octetChunks(encrypted(running, gathered.large, cipher.maxBytes));
+  yield Buffer.concat([closed(2), ...(authenticated ? [der.octetString(running.getAuthTag())] : []), closed(3)]);
+}
+
+/** The cipher under way, and its AlgorithmIdentifier with the fresh nonce. */
+function begin(cipher: ContentCipher, key: Buffer): { running: CipherGCM; identifier: Buffer } {
+  const iv = randomBytes(cipher.ivBytes);
+  if (cipher.mode === "cbc") {
+    const identifier = der.sequence(der.oid(cipher.oid), der.octetString(iv));
+    return { running: createCipheriv(cipher.name, key, iv) as CipherGCM, identifier };
+  }
+  // GCMParameters (RFC 5084 §3.2); the DEFAULT of aes-ICVlen is 12.
+  const parameters = der.sequence(der.octetString(iv), der.integer(tagBytes));
+  const running = createCipheriv(cipher.name as "aes-256-gcm", key, iv, { authTagLength: tagBytes });
+  return { running, identifier: der.sequence(der.oid(cipher.oid), parameters) };
 }
 
 async function* encrypted(
-  cipher: ReturnType<typeof createCipheriv>,
+  running: CipherGCM,
   content: AsyncIterable<Uint8Array>,
   maxBytes: number,
 ): AsyncGenerator<Buffer> {
@@ -58,7 +80,8 @@ async function* encrypted(
     size += piece.length;
     if (size > maxBytes)
       throw new SuiteError("limit-exceeded", "too much for one key", { fault: "local", details: { maxBytes } });
-    yield cipher.update(piece);
+    yield running.update(piece);
   }
-  cipher.final(); // a stream mode: nothing is left
+  const last = running.final(); // nothing of a stream mode, a block of the others
+  if (last.length > 0) yield last;
 }

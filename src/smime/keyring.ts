@@ -6,6 +6,15 @@ export type CertificateId =
   | { readonly issuer: Uint8Array; readonly serial: Uint8Array }
   | { readonly subjectKeyId: Uint8Array };
 
+/** A recipient: a certificate, or a key-encryption key by its identifier. */
+export type RecipientId = CertificateId | { readonly keyId: Uint8Array };
+
+/** A symmetric key that was given out beforehand (RFC 5652 §6.2.3). */
+export interface KeyEncryptionKey {
+  readonly keyId: Uint8Array;
+  readonly secret: Uint8Array;
+}
+
 /** A key of our own with the certificate that it was announced by. */
 export interface OwnKey {
   readonly certificate: Certificate;
@@ -14,21 +23,21 @@ export interface OwnKey {
 
 /** Every decryption key that the owner ever had: what was sealed to a former certificate still arrives after a renewal. */
 export class Keyring {
-  readonly #keys = new Map<string, OwnKey>();
+  readonly #keys = new Map<string, OwnKey | KeyEncryptionKey>();
 
-  constructor(keys: Iterable<OwnKey>) {
+  constructor(keys: Iterable<OwnKey | KeyEncryptionKey>) {
     for (const key of keys) {
-      for (const name of namesOf(key.certificate)) this.#keys.set(name, key);
+      for (const name of "secret" in key ? [nameOf(key)] : namesOf(key.certificate)) this.#keys.set(name, key);
     }
   }
 
-  find(id: CertificateId): OwnKey | undefined {
+  find(id: RecipientId): OwnKey | KeyEncryptionKey | undefined {
     return this.#keys.get(nameOf(id));
   }
 }
 
 /** Whether `id` names this certificate. */
-export function names(id: CertificateId, certificate: Certificate): boolean {
+export function names(id: RecipientId, certificate: Certificate): boolean {
   return namesOf(certificate).includes(nameOf(id));
 }
 
@@ -37,7 +46,8 @@ function namesOf(certificate: Certificate): string[] {
   return [nameOf({ issuer, serial }), ...(subjectKeyId === undefined ? [] : [nameOf({ subjectKeyId })])];
 }
 
-function nameOf(id: CertificateId): string {
+function nameOf(id: RecipientId): string {
+  if ("keyId" in id) return `kek:${hex(id.keyId)}`;
   return "issuer" in id ? `${hex(id.issuer)}:${hex(id.serial)}` : hex(id.subjectKeyId);
 }
 

@@ -7,7 +7,7 @@ import { contentType } from "./algorithms.ts";
 import { BerReader } from "./ber-read.ts";
 import { ByteReader } from "./byte-reader.ts";
 import type { EntityHead } from "./entity.ts";
-import { decryptContent, type EnvelopeHead, enterContentInfo, readEnvelopeHead } from "./envelope-read.ts";
+import { decryptContent, type EnvelopeHead, enterContentInfo, isEnveloped, readEnvelopeHead } from "./envelope-read.ts";
 import { type FailureBudget, malformed, unreadable, unsupported } from "./failure.ts";
 import type { Keyring } from "./keyring.ts";
 import { type PartContent, PartFile } from "./part-file.ts";
@@ -96,11 +96,12 @@ async function readPublicPart(input: SealedInput, o: OpenOptions) {
   try {
     const type = await enterContentInfo(ber);
     if (type === contentType.signedData) throw notSealed();
-    if (type !== contentType.authEnvelopedData) throw unsupported("content type");
+    if (!isEnveloped(type)) throw unsupported("content type");
     let found: ReturnType<typeof match>;
-    const head = await readEnvelopeHead(ber, (recipient) => {
+    const head = await readEnvelopeHead(ber, type, (recipient) => {
       found ??= match(recipient, o.keys);
     });
+    if (head.cipher.legacy) throw unsupported("content encryption");
     if (found === undefined) throw notForUs();
     const { info, key, own } = found;
     return { ber, head, contentKey: keyOperation(info, key, own, head.cipher.keyBytes) };

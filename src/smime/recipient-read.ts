@@ -1,20 +1,22 @@
 import { constants, createPublicKey, diffieHellman, type KeyObject, privateDecrypt, randomBytes } from "node:crypto";
 import { type AlgorithmIdentifier, readAlgorithm } from "../pki/algorithm.ts";
 import * as der from "../pki/der.ts";
-import { keyAlgorithm } from "../pki/oid.ts";
+import { keyAlgorithm, type Oid } from "../pki/oid.ts";
 import { deriveKek, unwrapKey } from "./agreement.ts";
-import { agreementDigests, keyEncryption, keyWraps, readOaep } from "./algorithms.ts";
+import { derivations, keyEncryption, keyWraps, readOaep } from "./algorithms.ts";
 import { malformed, unsupported } from "./failure.ts";
-import type { CertificateId, OwnKey } from "./keyring.ts";
+import type { CertificateId, KeyEncryptionKey, OwnKey, RecipientId } from "./keyring.ts";
+import { decryptOaep } from "./oaep.ts";
 
-/** RecipientInfo (RFC 5652 §6.2). "other": key-encryption keys, passwords and what came later. */
+/** RecipientInfo (RFC 5652 §6.2). "other": passwords and what came later. */
 export type RecipientInfo =
+  | { kind: "kek"; recipients: readonly [EncryptedKey]; algorithm: AlgorithmIdentifier }
   | { kind: "transport"; recipients: readonly [EncryptedKey]; algorithm: AlgorithmIdentifier }
   | { kind: "agreement"; recipients: readonly EncryptedKey[]; algorithm: AlgorithmIdentifier; originator: Originator }
   | { kind: "other"; recipients: readonly [] };
 
 export interface EncryptedKey {
-  readonly id: CertificateId;
+  readonly id: RecipientId;
   readonly encryptedKey: Uint8Array;
 }
 
@@ -24,10 +26,13 @@ interface Originator {
   readonly ukm: Uint8Array | undefined;
 }
 
+const agreementKeys: readonly Oid[] = [keyAlgorithm.ecPublicKey, keyAlgorithm.x25519, keyAlgorithm.x448];
+
 /** Reads one RecipientInfo. Throws SuiteError "syntax" or "seal-malformed". */
 export function readRecipientInfo(element: der.DerElement): RecipientInfo {
   if (element.tag === der.tag.sequence) return readKeyTransport(new der.DerCursor(element.content));
   if (element.tag === der.contextConstructed(1)) return readKeyAgreement(new der.DerCursor(element.content));
+  if (element.tag === der.contextConstructed(2)) return readKeyEncryptionKey(new der.DerCursor(element.content));
   if ((element.tag & 0xc0) !== 0x80) throw malformed("not a recipient");
   return { kind: "other", recipients: [] };
 }
@@ -37,8 +42,18 @@ export function readRecipientInfo(element: der.DerElement): RecipientInfo {
  * everybody can see. The function returned does the operation and never fails: instead of a key that cannot be had it
  * gives a random one of the right length, so that what follows looks the same from outside (RFC 3218 §2.3.2).
  */
-export function keyOperation(info: RecipientInfo, key: EncryptedKey, own: OwnKey, keyBytes: number): () => Buffer {
-  const decrypt = info.kind === "transport" ? transport(info.algorithm, key, own) : agreement(info, key, own);
+export function keyOperation(
+  info: RecipientInfo,
+  key: EncryptedKey,
+  own: OwnKey | KeyEncryptionKey,
+  keyBytes: number,
+): () => Buffer {
+  const decrypt =
+    "secret" in own
+      ? keyEncryptionKey(info, key, own)
+      : info.kind === "transport"
+        ? transport(info.algorithm, key, own)
+        : agreement(info, key, own);
   return () => {
     const substitute = randomBytes(keyBytes);
     try {
@@ -88,6 +103,17 @@ function readKeyAgreement(cursor: der.DerCursor): RecipientInfo {
   };
 }
 
+/** KEKRecipientInfo (RFC 5652 §6.2.3); when the key was given out and what else is said of it is passed over. */
+function readKeyEncryptionKey(cursor: der.DerCursor): RecipientInfo {
+  der.readSmallInteger(cursor.next(der.tag.integer));
+  const kekId = new der.DerCursor(cursor.next(der.tag.sequence).content);
+  const keyId = der.readOctetString(kekId.next(der.tag.octetString));
+  const algorithm = readAlgorithm(cursor.next(der.tag.sequence));
+  const encryptedKey = der.readOctetString(cursor.next(der.tag.octetString));
+  cursor.end();
+  return { kind: "kek", recipients: [{ id: { keyId }, encryptedKey }], algorithm };
+}
+
 function readOriginatorPoint(originator: der.DerElement): Uint8Array | undefined {
   if (originator.tag !== der.contextConstructed(1)) return undefined;
   const cursor = new der.DerCursor(originator.content);
@@ -95,7 +121,7 @@ function readOriginatorPoint(originator: der.DerElement): Uint8Array | undefined
   const algorithm = readAlgorithm(cursor.next(der.tag.sequence));
   const { bytes } = der.readBitString(cursor.next(der.tag.bitString));
   cursor.end();
-  return algorithm.oid === keyAlgorithm.ecPublicKey ? bytes : undefined;
+  return agreementKeys.includes(algorithm.oid) ? bytes : undefined;
 }
 
 /** RecipientEncryptedKey: here the key identifier form is a SEQUENCE, rKeyId [0] IMPLICIT RecipientKeyIdentifier. */
@@ -118,38 +144,40 @@ function readIssuerAndSerial(element: der.DerElement): CertificateId {
 }
 
 function transport(algorithm: AlgorithmIdentifier, key: EncryptedKey, own: OwnKey): () => Buffer {
-  if (own.privateKey.asymmetricKeyType !== "rsa") throw malformed("recipient of another kind than its key");
+  const { privateKey } = own;
+  if (privateKey.asymmetricKeyType !== "rsa") throw malformed("recipient of another kind than its key");
+  if (algorithm.oid === keyEncryption.rsaesPkcs1) {
+    // A wrong padding gives random octets, of random length: OpenSSL's implicit rejection.
+    return () => privateDecrypt({ key: privateKey, padding: constants.RSA_PKCS1_PADDING }, key.encryptedKey);
+  }
   if (algorithm.oid !== keyEncryption.rsaesOaep) throw unsupported("key transport");
   const parameters = readOaep(algorithm);
-  if (parameters === undefined || parameters.digest !== parameters.maskDigest) throw unsupported("OAEP parameters");
-  return () =>
-    privateDecrypt(
-      {
-        key: own.privateKey,
-        padding: constants.RSA_PKCS1_OAEP_PADDING,
-        oaepHash: parameters.digest,
-        ...(parameters.label.length > 0 ? { oaepLabel: parameters.label } : {}),
-      },
-      key.encryptedKey,
-    );
+  if (parameters === undefined) throw unsupported("OAEP parameters");
+  return () => decryptOaep(privateKey, key.encryptedKey, parameters);
 }
 
 function agreement(info: RecipientInfo, key: EncryptedKey, own: OwnKey): () => Buffer {
-  if (info.kind !== "agreement" || own.privateKey.asymmetricKeyType !== "ec") {
+  if (info.kind !== "agreement" || !["ec", "x25519", "x448"].includes(own.privateKey.asymmetricKeyType ?? "")) {
     throw malformed("recipient of another kind than its key");
   }
   const { originator, algorithm } = info;
-  const digest = agreementDigests.get(algorithm.oid);
+  const derivation = derivations.get(algorithm.oid);
   const wrapIdentifier = algorithm.parameters;
-  if (digest === undefined || wrapIdentifier === undefined) throw unsupported("key agreement");
+  if (derivation === undefined || wrapIdentifier === undefined) throw unsupported("key agreement");
   const wrap = keyWraps.get(readAlgorithm(der.readDer(wrapIdentifier)).oid);
   const point = originator.point;
   if (wrap === undefined || point === undefined) throw unsupported("key agreement");
   return () => {
     const secret = diffieHellman({ privateKey: own.privateKey, publicKey: pointOn(own, point) });
-    const kek = deriveKek({ secret, digest, wrap, wrapIdentifier, ukm: originator.ukm });
+    const kek = deriveKek({ secret, derivation, wrap, wrapIdentifier, ukm: originator.ukm });
     return unwrapKey(wrap, kek, key.encryptedKey);
   };
+}
+
+function keyEncryptionKey(info: RecipientInfo, key: EncryptedKey, own: KeyEncryptionKey): () => Buffer {
+  const wrap = info.kind === "kek" ? keyWraps.get(info.algorithm.oid) : undefined;
+  if (wrap === undefined || wrap.keyBytes !== own.secret.length) throw unsupported("key wrap");
+  return () => unwrapKey(wrap, own.secret, key.encryptedKey);
 }
 
 /** A public key on the curve of our own key. Throws if the point is not on it. */

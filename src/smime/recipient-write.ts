@@ -7,6 +7,12 @@ import { deriveKek, wrapKey } from "./agreement.ts";
 import { keyEncryption, oaepSha256Identifier } from "./algorithms.ts";
 import type { ProfileAlgorithms } from "./profile.ts";
 
+/** Curves of recipients' keys, by what Node calls them. */
+const agreementCurves: ReadonlyMap<string, string> = new Map([
+  [namedCurve.p256, "prime256v1"],
+  [namedCurve.p384, "secp384r1"],
+]);
+
 /** Throws SuiteError "recipient-unusable" unless this program can seal to the certificate at this time. */
 export function checkRecipient(recipient: PeerCertificate, now: Date): void {
   const { certificate, uses, validity } = recipient;
@@ -15,13 +21,13 @@ export function checkRecipient(recipient: PeerCertificate, now: Date): void {
   if (certificate.keyType === "rsa") {
     const bits = certificate.key.rsaBits ?? 0;
     if (bits < 2048 || bits > 8192) throw unusable("key size");
-  } else if (certificate.key.curve !== namedCurve.p256) throw unusable("key type");
+  } else if (!agreementCurves.has(certificate.key.curve ?? "")) throw unusable("key type");
 }
 
 /** RecipientInfo (RFC 5652 §6.2) that lets the certificate's holder find `contentKey`. */
 export function recipientInfo(certificate: Certificate, contentKey: Uint8Array, algorithms: ProfileAlgorithms): Buffer {
   return certificate.keyType === "rsa"
-    ? keyTransport(certificate, contentKey)
+    ? keyTransport(certificate, contentKey, algorithms)
     : keyAgreement(certificate, contentKey, algorithms);
 }
 
@@ -31,26 +37,30 @@ export function issuerAndSerial(certificate: Certificate): Buffer {
 }
 
 /** KeyTransRecipientInfo, version 0: named by issuer and serial number. */
-function keyTransport(certificate: Certificate, contentKey: Uint8Array): Buffer {
-  const encryptedKey = publicEncrypt(
-    { key: certificate.publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha256" },
-    contentKey,
-  );
-  return der.sequence(
-    der.integer(0),
-    issuerAndSerial(certificate),
-    oaepSha256Identifier(),
-    der.octetString(encryptedKey),
-  );
+function keyTransport(certificate: Certificate, contentKey: Uint8Array, { transport }: ProfileAlgorithms): Buffer {
+  const key = certificate.publicKey;
+  const [identifier, encryptedKey] =
+    transport === "pkcs1"
+      ? [
+          der.sequence(der.oid(keyEncryption.rsaesPkcs1), der.nullValue()),
+          publicEncrypt({ key, padding: constants.RSA_PKCS1_PADDING }, contentKey),
+        ]
+      : [
+          oaepSha256Identifier(),
+          publicEncrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha256" }, contentKey),
+        ];
+  return der.sequence(der.integer(0), issuerAndSerial(certificate), identifier, der.octetString(encryptedKey));
 }
 
 /** KeyAgreeRecipientInfo with a fresh ephemeral key (RFC 5753 §3.1). */
 function keyAgreement(certificate: Certificate, contentKey: Uint8Array, { wrap }: ProfileAlgorithms): Buffer {
-  const ephemeral = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
+  const curve = agreementCurves.get(certificate.key.curve ?? "") ?? "prime256v1";
+  const ephemeral = generateKeyPairSync("ec", { namedCurve: curve });
   // Wrap algorithms have no parameters (RFC 3565 §2.3.2); this DER stands here and in SharedInfo.
   const wrapIdentifier = der.sequence(der.oid(wrap.oid));
   const secret = diffieHellman({ privateKey: ephemeral.privateKey, publicKey: certificate.publicKey });
-  const kek = deriveKek({ secret, digest: "sha256", wrap, wrapIdentifier });
+  const derivation = { function: "x963", digest: "sha256" } as const;
+  const kek = deriveKek({ secret, derivation, wrap, wrapIdentifier });
   const originator = der.implicitConstructed(
     1,
     der.sequence(der.oid(keyAlgorithm.ecPublicKey)),

@@ -3,8 +3,8 @@ import type { PeerCertificate } from "../pki/certificate.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { encodeBase64 } from "./base64.ts";
 import { canonicalLines, type EntityHead, headerField, serializeHead } from "./entity.ts";
-import { authEnvelopedData } from "./envelope-write.ts";
-import type { Profile } from "./profile.ts";
+import { envelopedData } from "./envelope-write.ts";
+import { algorithmsOf, type Capabilities, type Profile } from "./profile.ts";
 import { checkRecipient } from "./recipient-write.ts";
 import { untilAborted } from "./sealed-input.ts";
 import { detachedSignedData, opaqueSignedData, type Signer, signerDigest } from "./signed-write.ts";
@@ -16,6 +16,8 @@ export interface SealOptions {
   /** 1–2000; whoever seals for himself, too, is one of them. */
   readonly recipients: readonly PeerCertificate[];
   readonly profile: Profile;
+  /** Of all recipients, where the profile is `foreign`. */
+  readonly capabilities?: Capabilities;
   /** `detached`: multipart/signed, for mail; `opaque`: application/pkcs7-mime in binary, for files. */
   readonly shape: "detached" | "opaque";
   /** Head of the entity, `source` being its body. Left out: `source` is the whole entity, head first. */
@@ -25,7 +27,7 @@ export interface SealOptions {
 const maxRecipients = 2000;
 
 /**
- * Signs, then encrypts: yields the binary DER (above 1 MiB BER) of an AuthEnvelopedData around a signed entity, in one
+ * Signs, then encrypts: yields the binary DER (above 1 MiB BER) of an AuthEnvelopedData, or by profile EnvelopedData, around a signed entity, in one
  * pass and constant memory. With `detached`, every line end of the entity is made CRLF first. Throws, when first pulled,
  * SuiteError "recipient-unusable"; what the source throws passes.
  */
@@ -41,7 +43,7 @@ export async function* seal(
   const body = untilAborted(source, signal);
   const entity = o.head === undefined ? body : preceded(serializeHead(o.head), body);
   const signed = o.shape === "detached" ? clearSigned(canonicalLines(entity), o) : opaqueSigned(entity, o);
-  yield* authEnvelopedData(signed, o.recipients, o.profile);
+  yield* envelopedData(signed, o.recipients, algorithmsOf(o.profile, o.capabilities));
 }
 
 /** multipart/signed (RFC 8551 §3.5.3). */

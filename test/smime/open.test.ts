@@ -4,7 +4,7 @@ import { type Certificate, peerCertificate } from "../../src/pki/certificate.ts"
 import * as der from "../../src/pki/der.ts";
 import { SuiteError } from "../../src/pki/suite-error.ts";
 import { aes256Gcm, contentType } from "../../src/smime/algorithms.ts";
-import { authEnvelopedData } from "../../src/smime/envelope-write.ts";
+import { envelopedData } from "../../src/smime/envelope-write.ts";
 import { FailureBudget } from "../../src/smime/failure.ts";
 import { Keyring } from "../../src/smime/keyring.ts";
 import { algorithmsOf } from "../../src/smime/profile.ts";
@@ -141,7 +141,7 @@ describe("after the key step every fault is the same one", () => {
     return { code: failure.code, message: failure.message, details: failure.details, fault: failure.fault };
   };
   const enveloped = (plain: Buffer) =>
-    bytesOf(authEnvelopedData(new Pieces(plain), [peerCertificate(bob.encryption.certificate)], "peer"));
+    bytesOf(envelopedData(new Pieces(plain), [peerCertificate(bob.encryption.certificate)], algorithmsOf("peer")));
 
   test("wrong key, tag, inner syntax, unsigned, wrong digest, bad signature: all equal, the source read to its end", async () => {
     const good = await sealed();
@@ -285,5 +285,5 @@ function envelopeWith(
 /** Signed at another time than it was sealed. */
 async function signedAt(now: Date): Promise<Buffer> {
   const inner = opaqueSignedData(new Pieces(entity), alice.auth, now);
-  return bytesOf(authEnvelopedData(inner, [peerCertificate(bob.encryption.certificate)], "peer"));
+  return bytesOf(envelopedData(inner, [peerCertificate(bob.encryption.certificate)], algorithmsOf("peer")));
 }

@@ -7,6 +7,7 @@ import { derToPem } from "../../src/pki/pem.ts";
 import { decodeBase64, encodeBase64 } from "../../src/smime/base64.ts";
 import { parseHead, serializeHead, splitEntity } from "../../src/smime/entity.ts";
 import { protectHeader } from "../../src/smime/header-protection.ts";
+import type { Capabilities, Profile } from "../../src/smime/profile.ts";
 import { openssl, pemFiles } from "../support/openssl.ts";
 import { bytesOf, entityTo, Pieces, sealWorld } from "../support/smime.ts";
 
@@ -115,13 +116,18 @@ describe.each(worlds)("sealed to %s", (_, world) => {
   const keyOptions =
     world === rsa
       ? [
+          [],
           oaep,
           ["-keyopt", "rsa_padding_mode:oaep"],
           ["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha512", "-keyopt", "rsa_oaep_label:0102"],
+          [...oaep, "-keyopt", "rsa_mgf1_md:sha1", "-keyopt", "rsa_oaep_label:0102"],
+          ["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha1", "-keyopt", "rsa_mgf1_md:sha512"],
         ]
       : ["sha256", "sha1", "sha384", "sha512"].map((digest) => ["-keyopt", `ecdh_kdf_md:${digest}`]);
   const rows = keyOptions.flatMap((options) =>
-    ["-aes-256-gcm", "-aes-128-gcm"].map((cipher) => [cipher, options] as const),
+    ["-aes-256-gcm", "-aes-128-gcm", "-aes-256-cbc", "-aes-192-cbc", "-aes-128-cbc"].map(
+      (cipher) => [cipher, options] as const,
+    ),
   );
 
   test.each(rows)("we open what openssl signed and encrypted with %s %j", async (cipher, options) => {
@@ -206,30 +212,46 @@ describe.each(worlds)("sealed to %s", (_, world) => {
     expect(opened.head.fields[0]?.raw).toBe("From: alice@example.test");
   });
 
-  test("openssl's RSA v1.5, CBC and unsigned envelopes are refused by name, or as unreadable", async () => {
+  test("openssl's 3DES is refused by name, an unsigned envelope as unreadable", async () => {
     writeFileSync(path("m"), entityTo(world.bob.identity, "x"));
-    const encrypt = (cipher: string, ...options: string[]) =>
+    const encrypt = (cipher: string) =>
       mustRun(
-        "cms",
-        "-encrypt",
-        cipher,
-        "-binary",
-        "-in",
-        path("m"),
-        "-outform",
-        "DER",
-        "-out",
-        path("m.p7m"),
-        "-recip",
-        bob.certificate,
-        ...options,
+        ...["cms", "-encrypt", cipher, "-binary", "-in", path("m"), "-outform", "DER", "-out", path("m.p7m")],
+        ...["-recip", bob.certificate],
       );
-    await encrypt("-aes-256-cbc");
+    await encrypt("-des3");
     await expect(world.open(createReadStream(path("m.p7m")))).rejects.toMatchObject({ code: "seal-unsupported" });
-    await encrypt("-aes-256-gcm");
-    const code = world === rsa ? "seal-unsupported" : "seal-unreadable"; // RSA v1.5; EC: not signed inside
-    await expect(world.open(createReadStream(path("m.p7m")))).rejects.toMatchObject({ code });
+    for (const cipher of ["-aes-256-cbc", "-aes-256-gcm"]) {
+      await encrypt(cipher);
+      await expect(world.open(createReadStream(path("m.p7m")))).rejects.toMatchObject({ code: "seal-unreadable" });
+    }
   });
+
+  const profiles: [Profile, Capabilities | undefined, RegExp][] = [
+    ["sip", undefined, /authEnvelopedData.*aes-128-gcm/s],
+    ["foreign", undefined, /d\.envelopedData.*aes-256-cbc/s],
+    ["foreign", { gcm: true, oaep: false }, /authEnvelopedData.*aes-256-gcm/s],
+    ["foreign", { gcm: false, oaep: true }, /d\.envelopedData.*aes-256-cbc/s],
+  ];
+  test.each(profiles)(
+    "openssl decrypts what is for a %s recipient %j, and so do we",
+    async (profile, known, expected) => {
+      for (const size of [0, 15, 16, 17, 1_048_576, 1_048_577, 2_000_000]) {
+        const entity = entityTo(world.bob.identity, randomBytes(size));
+        const capabilities = known === undefined ? {} : { capabilities: known };
+        const sealed = await bytesOf(world.seal(new Pieces(entity), { profile, ...capabilities }));
+        writeFileSync(path("f.p7m"), sealed);
+        await decrypt();
+        expect(readFileSync(path("f.out")).length).toBeGreaterThan(entity.length);
+        await using opened = await world.open(new Pieces(sealed), { keep: "body" });
+        expect("bytes" in opened.content ? opened.content.bytes.length : opened.content.size).toBe(size);
+      }
+      const { output } = await openssl(["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", path("f.p7m")]);
+      expect(output).toMatch(expected);
+      const transport = profile === "sip" || known?.oaep === true ? "rsaesOaep" : "rsaEncryption";
+      expect(output).toContain(world === rsa ? transport : "dhSinglePass-stdDH-sha256kdf-scheme");
+    },
+  );
 });
 
 test("several recipients: openssl decrypts with each one's key", async () => {

@@ -2,8 +2,9 @@ import { randomBytes } from "node:crypto";
 import { afterAll, describe, expect, test } from "vitest";
 import { peerCertificate } from "../../src/pki/certificate.ts";
 import { asSuiteError, SuiteError } from "../../src/pki/suite-error.ts";
-import { authEnvelopedData } from "../../src/smime/envelope-write.ts";
+import { envelopedData } from "../../src/smime/envelope-write.ts";
 import { FailureBudget } from "../../src/smime/failure.ts";
+import { algorithmsOf } from "../../src/smime/profile.ts";
 import { bytesOf, entityTo, flipped, Pieces, pseudoRandom, type SealWorld, sealWorld } from "../support/smime.ts";
 
 // Whatever happens to the bytes: an error or the same signed content; never other content, a final name or a .part; and
@@ -108,7 +109,7 @@ describe.each(["opaque", "detached"] as const)("%s, signature against content", 
     if (!("bytes" in whole.content)) throw new Error("not in memory");
     const inner = whole.content.bytes;
     for (let i = 0; i < inner.length; i++) {
-      const again = authEnvelopedData(new Pieces(flipped(inner, i, i % 8)), recipient, "peer");
+      const again = envelopedData(new Pieces(flipped(inner, i, i % 8)), recipient, algorithmsOf("peer"));
       try {
         await using opened = await open(again);
         expect(opened.content).toEqual({ bytes: Buffer.from("what Alice signed\r\n") });

@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { peerCertificate } from "../../src/pki/certificate.ts";
 import { derToPem } from "../../src/pki/pem.ts";
 import { encodeBase64 } from "../../src/smime/base64.ts";
-import { authEnvelopedData } from "../../src/smime/envelope-write.ts";
+import { envelopedData } from "../../src/smime/envelope-write.ts";
+import { algorithmsOf } from "../../src/smime/profile.ts";
 import { seal } from "../../src/smime/seal.ts";
 import { openssl, pemFiles, temporaryFolder } from "../support/openssl.ts";
 import type { TestPerson } from "../support/pki.ts";
@@ -137,7 +138,9 @@ describe("whoever does not speak for himself, or to the owner, is refused", () =
       await hand(
         talk,
         await mailOf(
-          await bytesOf(authEnvelopedData(only(payload()), [peerCertificate(bob.encryption.certificate)], "peer")),
+          await bytesOf(
+            envelopedData(only(payload()), [peerCertificate(bob.encryption.certificate)], algorithmsOf("peer")),
+          ),
         ),
       ), // not signed
     ];
@@ -260,9 +263,9 @@ describe("what is stored", () => {
     const signed = await opensslSigned(payload());
     const entity = Buffer.from(`X-SixTalk-Seal: sealed; signer=boss@alpha.test\r\nFrom: boss@alpha.test\r\n${signed}`);
     const recipients = [peerCertificate(bob.encryption.certificate)];
-    const der = await bytesOf(authEnvelopedData(only(entity), recipients, "peer"));
+    const der = await bytesOf(envelopedData(only(entity), recipients, algorithmsOf("peer")));
     expect(await hand(await visit(alices), await mailOf(der))).toMatch(/^554 5\.6\.0 /);
-    const honest = await bytesOf(authEnvelopedData(only(Buffer.from(signed)), recipients, "peer"));
+    const honest = await bytesOf(envelopedData(only(Buffer.from(signed)), recipients, algorithmsOf("peer")));
     expect(await hand(await visit(alices), await mailOf(honest))).toMatch(/^250 /);
   });
 
@@ -273,7 +276,7 @@ describe("what is stored", () => {
         "X-SixTalk-Seal: sealed; signer=boss@alpha.test\r\nAuthentication-Results: alpha.test; smime=pass\r\n";
       const entity = Buffer.from(`${forged}${payload({ text: "x\r\n".repeat(size / 3) }).toString()}`);
       const recipients = [peerCertificate(bob.encryption.certificate)];
-      const der = await bytesOf(authEnvelopedData(only(await opensslOpaque(entity)), recipients, "peer"));
+      const der = await bytesOf(envelopedData(only(await opensslOpaque(entity)), recipients, algorithmsOf("peer")));
       expect(await hand(await visit(alices), await mailOf(der))).toMatch(/^250 /);
       const [item] = await inbox();
       if (item === undefined) throw new Error("nothing was stored");
