@@ -23,6 +23,8 @@ const PORTS: Record<string, string> = {
   sixid: "directory (SixID)",
   irp: "enrolment (IRP)",
   peer: "peers: messages, mail, files",
+  peerSips: "peers: SIP over TLS",
+  peerSmtps: "peers: SMTP over TLS",
   smtps: "your mail program, SMTP with TLS",
   submission: "your mail program, SMTP with STARTTLS",
   ftp: "your FTP program, FTP with AUTH TLS",

@@ -17,6 +17,15 @@ const peer = z.strictObject({
     .strictObject({ host: host.default("::"), port: port.default(4605) })
     .default({ host: "::", port: 4605 })
     .describe("the one peer port"),
+  classic: z
+    .strictObject({
+      sips: port.optional().describe("SIP over TLS; 5061 is customary"),
+      smtps: port.optional().describe("SMTP over TLS; 465 is customary, and needs the right to open it"),
+    })
+    .default({})
+    .describe(
+      "ports of one protocol each beside the peer port, on the same address and with the same gate; absent: none",
+    ),
   announce: z
     .strictObject({
       addresses: z.array(host).default([]).describe("announced as they stand; empty: this machine's global addresses"),

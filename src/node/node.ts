@@ -30,6 +30,7 @@ import { ownAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
 import { Box } from "./box.ts";
+import { type ClassicPorts, openClassic } from "./classic.ts";
 import type { Config, PeerConfig } from "./config.ts";
 import { type Core, openCore } from "./core.ts";
 import { deviceLabel, ownRecord } from "./enrol.ts";
@@ -88,6 +89,7 @@ export class PeerNode {
   readonly #files: KeyFiles;
   readonly #rules: TrustKeeper;
   readonly #addresses: LocalAddresses;
+  #classic: ClassicPorts = {};
 
   static async start(o: NodeOptions): Promise<PeerNode> {
     const { config } = o;
@@ -302,10 +304,11 @@ export class PeerNode {
   }
 
   /** The bound ports, as the ready line and the status tell them. */
-  get ports(): { peer: PeerAddress } & Record<"sip" | "sips" | "smtps" | "submission" | "ftp", PeerAddress> {
+  get ports(): Record<"peer" | "sip" | "sips" | "smtps" | "submission" | "ftp", PeerAddress> & ClassicPorts {
     const none = { host: "", port: 0 };
     return {
       peer: this.peerTls.address ?? none,
+      ...this.#classic,
       ...(this.smtp.addresses ?? { smtps: none, submission: none }),
       ...(this.ftps.addresses ?? { ftp: none }),
       ...(this.sip.addresses ?? { sip: none, sips: none }),
@@ -354,6 +357,7 @@ export class PeerNode {
       if (body.type === "receipt.changed" && body.state === "delivered") this.outbox.wake(parseIdentity(body.to));
     });
     await peerTls.listen(config.listen);
+    this.#classic = await openClassic(peerTls, config);
     peerTls.follow(this.#addresses);
     this.#addresses.onChange((lost) => {
       if (lost.size > 0) this.#http.close(); // what it kept may have ended there; it opens others

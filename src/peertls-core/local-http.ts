@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import type { PeerAddress } from "./connection.ts";
+import { listening } from "./listening.ts";
 import type { LocalListener } from "./loopback.ts";
-import { listening } from "./peertls.ts";
 
 export interface LocalAnswer {
   status: number;

@@ -5,7 +5,7 @@ import { createSecureContext, TLSSocket } from "node:tls";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerAddress } from "./connection.ts";
 import { openTcp } from "./dial.ts";
-import { listening } from "./peertls.ts";
+import { listening } from "./listening.ts";
 import { endOf, RecordTap, trackEnd } from "./record-tap.ts";
 
 /** A connection of the owner's own program. Never a peer: it proves itself by an app password, not by the gate. */

@@ -8,6 +8,7 @@ import type { Denial, Door, Expected, Purpose } from "./door.ts";
 import { Gate, type GateOptions } from "./gate.ts";
 import { type LocalAddresses, plainAddress } from "./interfaces.ts";
 import { DEFAULT_LIMITS, type LimitOptions, prefixOf } from "./limits.ts";
+import { boundTo, listening, watchDescriptors } from "./listening.ts";
 import type { TracedVerdict } from "./policy.ts";
 import { endOf } from "./record-tap.ts";
 import { handRequest, REQUEST_ALPN, RequestIntake, type RequestSink, type Stranger } from "./request-intake.ts";
@@ -54,7 +55,10 @@ export class PeerTls {
   readonly #accepted = new Set<Socket>();
   readonly #quota = new RequestQuota();
   #unfollow: () => void = () => undefined;
+  #unwatch: (() => void) | undefined;
   readonly #intake = new RequestIntake();
+  readonly #servers = new Set<Server>();
+  /** That of the peer port. */
   #server: Server | undefined;
 
   constructor(options: PeerTlsOptions, proof: SelfTest) {
@@ -74,10 +78,7 @@ export class PeerTls {
 
   /** The bound peer port; undefined before `listen`. */
   get address(): PeerAddress | undefined {
-    const bound = this.#server?.address();
-    return bound === null || bound === undefined || typeof bound === "string"
-      ? undefined
-      : { host: bound.address, port: bound.port };
+    return this.#server?.listening === true ? boundTo(this.#server) : undefined;
   }
 
   get connections(): readonly PeerConnection[] {
@@ -116,21 +117,20 @@ export class PeerTls {
 
   /** Opens the peer port. @throws SuiteError internal when the self-test failed; config-invalid when the port is taken */
   async listen(at: PeerAddress): Promise<PeerAddress> {
-    if (!this.selfTest.mayListen) {
-      throw new SuiteError("internal", "the gate's self-test failed: the peer port stays closed", {
-        fault: "local",
-        details: { failed: this.selfTest.failed.join(", ") },
-      });
-    }
-    const server = createServer({ pauseOnConnect: false, noDelay: true }, (raw) => {
-      this.#accepted.add(raw);
-      raw.once("close", () => this.#accepted.delete(raw));
-      this.#gate.accept(raw, this.#door);
-    });
-    await listening(server, at);
-    this.#server = server;
-    const bound = this.address as PeerAddress;
+    this.#server = await this.#open(at, this.#door);
+    const bound = boundTo(this.#server);
     this.#options.log.info({ address: bound }, "peer port open");
+    return bound;
+  }
+
+  /**
+   * Opens a port of one protocol's own (SIP 5061, SMTP 465) with the same gate behind it: who names no protocol by ALPN means
+   * that one, and who names others only is refused with alert 120. @throws as `listen`
+   */
+  async listenClassic(at: PeerAddress, protocol: Protocol): Promise<PeerAddress> {
+    const door = doorOf(protocol, (connection, purpose) => this.#door.admitted(connection, purpose));
+    const bound = boundTo(await this.#open(at, door));
+    this.#options.log.info({ address: bound, protocol }, "classic port open");
     return bound;
   }
 
@@ -157,14 +157,7 @@ export class PeerTls {
         return;
       }
       raw.once("close", () => reject(failed)); // without effect once admitted
-      this.#gate.accept(raw, {
-        choose: (offered) =>
-          offered.includes(ALPN[protocol])
-            ? { alpn: ALPN[protocol], purpose: { kind: "protocol", protocol } }
-            : undefined,
-        implied: { kind: "protocol", protocol },
-        admitted: resolve,
-      });
+      this.#gate.accept(raw, doorOf(protocol, resolve));
     });
   }
 
@@ -261,13 +254,31 @@ export class PeerTls {
   /** Stops accepting and ends what is open. Endpoints have drained theirs before. */
   async close(): Promise<void> {
     this.#unfollow();
+    this.#unwatch?.();
     for (const announced of [...this.#data.values()]) announced.void();
-    const server = this.#server;
     this.#server = undefined;
-    const closed = server === undefined ? undefined : new Promise<void>((resolve) => server.close(() => resolve()));
+    const closed = [...this.#servers].map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
     for (const connection of this.#gate.connections) connection.destroy();
     for (const raw of this.#accepted) raw.destroy(); // those whose handshake is not over
-    await closed;
+    await Promise.all(closed);
+  }
+
+  async #open(at: PeerAddress, door: Door): Promise<Server> {
+    if (!this.selfTest.mayListen) {
+      throw new SuiteError("internal", "the gate's self-test failed: the peer port stays closed", {
+        fault: "local",
+        details: { failed: this.selfTest.failed.join(", ") },
+      });
+    }
+    const server = createServer({ pauseOnConnect: false, noDelay: true }, (raw) => {
+      this.#accepted.add(raw);
+      raw.once("close", () => this.#accepted.delete(raw));
+      this.#gate.accept(raw, door);
+    });
+    await listening(server, at);
+    this.#unwatch ??= watchDescriptors(this.#options.log);
+    this.#servers.add(server);
+    return server;
   }
 
   #dial(
@@ -352,20 +363,13 @@ interface Announced {
   void(): void;
 }
 
-/** @throws SuiteError config-invalid when the address cannot be bound */
-export function listening(server: Server, at: PeerAddress): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", (cause: NodeJS.ErrnoException) => {
-      const details = {
-        ...at,
-        why: cause.code === "EADDRINUSE" ? "another program uses this port" : (cause.code ?? ""),
-      };
-      reject(new SuiteError("config-invalid", "cannot listen there", { fault: "local", cause, details }));
-    });
-    server.listen({ host: at.host, port: at.port }, () => {
-      server.removeAllListeners("error");
-      server.on("error", () => undefined); // EMFILE on accept: the connection is lost, the listener is not
-      resolve();
-    });
-  });
+/** A door behind which one protocol only is spoken, and which it goes without saying. */
+function doorOf(protocol: Protocol, admitted: Door["admitted"]): Door {
+  const implied: Purpose = { kind: "protocol", protocol };
+  const alpn = ALPN[protocol];
+  return {
+    choose: (offered) => (offered.includes(alpn) ? { alpn, purpose: implied } : undefined),
+    implied,
+    admitted,
+  };
 }

@@ -16,8 +16,8 @@ import type { PeerAddress } from "./connection.ts";
 import { type Credentials, certificatesPem } from "./credentials.ts";
 import { openTcp } from "./dial.ts";
 import { sentWith } from "./handshake.ts";
+import { listening } from "./listening.ts";
 import type { LocalListener } from "./loopback.ts";
-import { listening } from "./peertls.ts";
 import { RefusalSecret } from "./refusal.ts";
 
 /** A connection to or from a service (SixID, IRP). Never a `PeerConnection`: a certificate is optional here. */

@@ -33,6 +33,11 @@ describe("each error says where it is", () => {
       `${peer}  listen: {host: "::", port: yes}\n`,
       [/^\/etc\/sixtalk\.yaml:7:\d+: peer\.listen\.port: /],
     ],
+    [
+      "a classic port that there is none of",
+      `${peer}  classic: {ftps: 990}\n`,
+      [/^\/etc\/sixtalk\.yaml:7:\d+: peer\.classic\.ftps: /],
+    ],
     ["a level that is none", `${peer}log:\n  level: loud\n`, [/^\/etc\/sixtalk\.yaml:8:10: log\.level: /]],
     [
       "something missing: the place where it should be",
