@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
 # The Debian packages that the interoperability runs drive.
 exec "$(dirname "$0")/../bin/install-packages.sh" \
-  openssl curl lftp swaks libnet-ssleay-perl libio-socket-ssl-perl baresip-core python3
+  openssl curl lftp swaks libnet-ssleay-perl libio-socket-ssl-perl baresip-core python3 \
+  libnss3-tools gnutls-bin gpgsm gpg-agent
