@@ -22,6 +22,7 @@ const DATA_SUFFIX = ".data";
 const TOKEN_SECONDS = 20;
 const TOKEN_TRIES = 3;
 const KEPT_DENIALS = 1_000;
+const KEEP_ALIVE_MS = 90_000;
 
 export interface PeerTlsOptions extends Omit<GateOptions, "limits" | "onDenied"> {
   limits?: Partial<LimitOptions>;
@@ -270,7 +271,9 @@ export class PeerTls {
         details: { failed: this.selfTest.failed.join(", ") },
       });
     }
-    const server = createServer({ pauseOnConnect: false, noDelay: true }, (raw) => {
+    // Who dialled asks each minute whether we are there; whether it is, the kernel asks, and ends what is dead after 100 s.
+    const alive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+    const server = createServer({ pauseOnConnect: false, noDelay: true, ...alive }, (raw) => {
       this.#accepted.add(raw);
       raw.once("close", () => this.#accepted.delete(raw));
       this.#gate.accept(raw, door);

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect as connectTcp, createServer } from "node:net";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
@@ -108,6 +109,27 @@ test("a client of Node's talks there both ways", async () => {
   expect(core.connections.at(-1)).toMatchObject({ protocol: "sip", direction: "in", identity: "alice@alpha.test" });
   socket.destroy();
 });
+
+test.runIf(process.platform === "linux")(
+  "the kernel asks after 90 s of silence whether who came is still there",
+  async () => {
+    const socket = connectTcp({ host: "::1", port: ports.sip });
+    await once(socket, "connect");
+    const end = (port: number | undefined) => new RegExp(`:${(port ?? 0).toString(16).padStart(4, "0")}$`, "i");
+    const [ours, theirs] = [end(ports.sip), end(socket.localPort)];
+    /** The timer of the accepted end, `02` if it is that of keepalive, and its seconds. */
+    const timer = () => {
+      const rows = readFileSync("/proc/net/tcp6", "utf8")
+        .split("\n")
+        .map((line) => line.trim().split(/\s+/));
+      const row = rows.find(([, local = "", remote = ""]) => ours.test(local) && theirs.test(remote));
+      const [kind, hundredths = ""] = row?.[5]?.split(":") ?? [];
+      return [kind, Math.ceil(Number.parseInt(hundredths, 16) / 1_000) * 10];
+    };
+    await expect.poll(timer).toEqual(["02", 90]);
+    socket.destroy();
+  },
+);
 
 test("the peer port goes on to refuse who names no protocol, and is not what a classic port is", async () => {
   expect(core.address).toBeUndefined();
