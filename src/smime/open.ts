@@ -97,9 +97,9 @@ async function readPublicPart(input: SealedInput, o: OpenOptions) {
     const type = await enterContentInfo(ber);
     if (type === contentType.signedData) throw notSealed();
     if (!isEnveloped(type)) throw unsupported("content type");
-    let found: ReturnType<typeof match>;
+    let found: ReturnType<typeof matchRecipient>;
     const head = await readEnvelopeHead(ber, type, (recipient) => {
-      found ??= match(recipient, o.keys);
+      found ??= matchRecipient(recipient, o.keys);
     });
     if (head.cipher.legacy) throw unsupported("content encryption");
     if (found === undefined) throw notForUs();
@@ -111,7 +111,8 @@ async function readPublicPart(input: SealedInput, o: OpenOptions) {
   }
 }
 
-function match(info: Parameters<typeof keyOperation>[0], keys: Keyring) {
+/** The key of ours that the recipient names, if any. */
+export function matchRecipient(info: Parameters<typeof keyOperation>[0], keys: Keyring) {
   for (const key of info.recipients) {
     const own = keys.find(key.id);
     if (own !== undefined) return { info, key, own };
@@ -225,7 +226,7 @@ function refused(
   return new SuiteError(code, message, { fault: "peer", details });
 }
 
-function notForUs(): SuiteError {
+export function notForUs(): SuiteError {
   return new SuiteError("seal-not-for-us", "no key of ours opens the seal", { fault: "peer" });
 }
 

@@ -71,27 +71,51 @@ interface SignedKeep {
   readonly write: Sink;
 }
 
+/** What is signed and then read by `consume`; the signature is not verified. */
+export interface Signed<T> {
+  readonly content: T;
+  readonly signed: SignedData;
+}
+
+/** Reads what is signed, to its end. */
+export type Consume<T> = (content: AsyncIterable<Buffer>) => Promise<T>;
+
 /** ContentInfo with a SignedData around the entity; dispatched on the type inside, never on smime-type. */
 async function readOpaque(source: AsyncIterable<Uint8Array>, keep: SignedKeep): Promise<SignedEntity> {
   const ber = new BerReader(new ByteReader(source));
   if ((await enterContentInfo(ber)) !== contentType.signedData) throw unsupported("content inside the envelope");
-  let head: EntityHead | undefined;
-  const signed = await readSignedData(ber, {
-    consume: async (content) => {
-      head = await readContent(content, keep);
-    },
-  });
-  await leaveContentInfo(ber);
-  if (head === undefined) throw malformed("no content");
+  const { content: head, signed } = await readOpaqueContent(ber, (content) => readContent(content, keep));
   return { head, signed };
 }
 
-/** multipart/signed (RFC 8551 §3.5.3): the first part as it stands, the signature in the second. */
+/** The SignedData of an entered ContentInfo, which has its content inside. */
+export async function readOpaqueContent<T>(ber: BerReader, consume: Consume<T>): Promise<Signed<T>> {
+  let found: { content: T } | undefined;
+  const signed = await readSignedData(ber, {
+    consume: async (content) => {
+      found = { content: await consume(content) };
+    },
+  });
+  await leaveContentInfo(ber);
+  if (found === undefined) throw malformed("no content");
+  return { content: found.content, signed };
+}
+
 async function readClear(reader: ByteReader, outer: EntityHead, keep: Keep): Promise<SignedEntity> {
+  const { content: head, signed } = await readClearContent(reader, outer, (content) => readContent(content, keep));
+  return { head, signed };
+}
+
+/** multipart/signed (RFC 8551 §3.5.3), whose head was read: the first part as it stands, the signature in the second. */
+export async function readClearContent<T>(
+  reader: ByteReader,
+  outer: EntityHead,
+  consume: Consume<T>,
+): Promise<Signed<T>> {
   const multipart = new MultipartReader(reader, boundaryOf(outer));
   const hasher = new ContentHasher(micalg(outer));
   await multipart.preamble();
-  const head = await readContent(hasher.through(coalesce(multipart.part())), keep);
+  const content = await consume(hasher.through(coalesce(multipart.part())));
   const signatureHead = await multipart.head();
   if (!/^application\/(?:x-)?pkcs7-signature$/.test(contentTypeOf(signatureHead).value))
     throw malformed("no signature");
@@ -100,7 +124,7 @@ async function readClear(reader: ByteReader, outer: EntityHead, keep: Keep): Pro
   const signed = await readSignedData(ber, { detached: hasher.digests() });
   await leaveContentInfo(ber);
   await multipart.end();
-  return { head, signed };
+  return { content, signed };
 }
 
 async function readContent(content: AsyncIterable<Buffer>, keep: SignedKeep): Promise<EntityHead> {
@@ -120,7 +144,7 @@ function micalg(head: EntityHead): readonly SignatureDigest[] {
   return known.length > 0 ? known : signatureDigests;
 }
 
-function decoded(head: EntityHead, body: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+export function decoded(head: EntityHead, body: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
   switch (transferEncodingOf(head)) {
     case "base64":
       return decodeBase64(body);

@@ -21,25 +21,33 @@ const maxCertificateBytes = 65_536;
 const maxCrlBytes = 16_777_216;
 const maxSigners = 16;
 const maxSignerBytes = 262_144;
+/** Longest content that is kept for a signature without signed attributes. */
+const maxSmallBytes = 1_048_576;
 /** Certificates of one name that are tried for a signer. */
 const maxTries = 4;
 
 /** A SignedData that was read to its end; nothing in it is verified. */
 export interface SignedData {
-  /** Of the content, by each hash that it was computed with. */
-  readonly digests: ContentDigests;
+  readonly content: ContentDigests;
   readonly certificates: readonly Certificate[];
   readonly signers: readonly SignerInfo[];
 }
 
-export type ContentDigests = ReadonlyMap<SignatureDigest, Buffer>;
+/** What is known of content that has passed. */
+export interface ContentDigests {
+  /** By each hash that was computed. */
+  readonly digests: ReadonlyMap<SignatureDigest, Buffer>;
+  /** Itself, if it has at most 1 MiB: signatures without signed attributes are over the octets, not over their hash. */
+  readonly small: Buffer | undefined;
+}
 
 interface SignerInfo {
   readonly id: CertificateId;
   readonly digest: SignatureDigest | undefined;
-  readonly attributes: SignedAttributes;
+  /** Undefined: the signature is over the content itself (RFC 5652 §5.4). */
+  readonly attributes: SignedAttributes | undefined;
   /** As signed: DER of the SET OF. */
-  readonly signed: Uint8Array;
+  readonly signed: Uint8Array | undefined;
   readonly algorithm: AlgorithmIdentifier;
   readonly signature: Uint8Array;
 }
@@ -63,24 +71,26 @@ export async function readSignedData(ber: BerReader, content: SignedContent): Pr
   const hashes = await readDigestAlgorithms(ber);
   await ber.enter(der.tag.sequence); // EncapsulatedContentInfo
   if (der.readOid(await ber.element(der.tag.oid)) !== contentType.data) throw unsupported("signed content type");
-  const digests = await readContent(ber, hashes, content);
+  const found = await readContent(ber, hashes, content);
   await ber.leave();
   const certificates = await readCertificates(ber);
   if ((await ber.peek()) === der.contextConstructed(1)) await ber.skip(maxCrlBytes);
   const signers = await readSigners(ber);
   await ber.leave();
-  return { digests, certificates, signers };
+  return { content: found, certificates, signers };
 }
 
 /** The signatures that hold over the content. `candidates`: certificates known from elsewhere. */
 export function verifySignatures(signed: SignedData, candidates: readonly Certificate[]): VerifiedSignature[] {
   const known = [...signed.certificates, ...candidates];
-  return signed.signers.flatMap((signer) => verifySigner(signer, signed.digests, known) ?? []);
+  return signed.signers.flatMap((signer) => verifySigner(signer, signed.content, known) ?? []);
 }
 
 /** Hashes a stream that passes. */
 export class ContentHasher {
   readonly #hashes: ReadonlyMap<SignatureDigest, Hash>;
+  #small: Buffer[] | undefined = [];
+  #size = 0;
 
   constructor(digests: readonly SignatureDigest[]) {
     this.#hashes = new Map(digests.map((digest) => [digest, createHash(digest)]));
@@ -89,12 +99,18 @@ export class ContentHasher {
   async *through(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const piece of source) {
       for (const hash of this.#hashes.values()) hash.update(piece);
+      this.#size += piece.length;
+      if (this.#size > maxSmallBytes) this.#small = undefined;
+      this.#small?.push(piece);
       yield piece;
     }
   }
 
   digests(): ContentDigests {
-    return new Map(Array.from(this.#hashes, ([digest, hash]) => [digest, hash.digest()]));
+    return {
+      digests: new Map(Array.from(this.#hashes, ([digest, hash]) => [digest, hash.digest()])),
+      small: this.#small === undefined ? undefined : Buffer.concat(this.#small),
+    };
   }
 }
 
@@ -176,12 +192,12 @@ function readSignerInfo(element: der.DerElement): SignerInfo {
   const signature = der.readOctetString(cursor.next(der.tag.octetString));
   cursor.optional(der.contextConstructed(1)); // unsignedAttrs
   cursor.end();
-  if (attributes === undefined) throw unsupported("signature without signed attributes");
   return {
     id,
     digest,
-    attributes: readSignedAttributes(attributes.content),
-    signed: der.encode(der.tag.set, attributes.content), // RFC 5652 §5.4: signed with the tag of SET OF
+    attributes: attributes === undefined ? undefined : readSignedAttributes(attributes.content),
+    // RFC 5652 §5.4: signed with the tag of SET OF
+    signed: attributes === undefined ? undefined : der.encode(der.tag.set, attributes.content),
     algorithm,
     signature,
   };
@@ -189,28 +205,52 @@ function readSignerInfo(element: der.DerElement): SignerInfo {
 
 function verifySigner(
   signer: SignerInfo,
-  digests: ContentDigests,
+  { digests, small }: ContentDigests,
   known: readonly Certificate[],
 ): VerifiedSignature | undefined {
   const { attributes, digest } = signer;
-  const expected = digest === undefined ? undefined : digests.get(digest);
-  if (digest === undefined || expected === undefined) return undefined;
-  if (attributes.contentType !== contentType.data) return undefined;
-  if (Buffer.compare(attributes.messageDigest, expected) !== 0) return undefined;
+  const messageDigest = digest === undefined ? undefined : digests.get(digest);
+  if (digest === undefined || messageDigest === undefined) return undefined;
+  if (attributes !== undefined) {
+    if (attributes.contentType !== contentType.data) return undefined;
+    if (Buffer.compare(attributes.messageDigest, messageDigest) !== 0) return undefined;
+  }
   const algorithm = jointSignatureAlgorithm(signer.algorithm, digest);
-  if (algorithm === undefined) return undefined;
+  const signed = signer.signed ?? small;
+  if (algorithm === undefined || signed === undefined) return undefined;
+  if (attributes === undefined && areSignedAttributes(signed)) return undefined;
   const certificate = known
-    .filter((candidate) => names(signer.id, candidate) && meantCertificate(attributes, candidate))
+    .filter((candidate) => names(signer.id, candidate))
+    .filter((candidate) => attributes === undefined || meantCertificate(attributes, candidate))
     .slice(0, maxTries)
-    .find((candidate) => signatureHolds(algorithm, candidate, signer));
+    .find((candidate) => signatureHolds(algorithm, candidate, signed, signer.signature));
   if (certificate === undefined) return undefined;
-  const { messageDigest, signingTime } = attributes;
+  const { signingTime } = attributes ?? {};
   return { certificate, messageDigest, ...(signingTime === undefined ? {} : { signingTime }) };
 }
 
-function signatureHolds(algorithm: AlgorithmIdentifier, certificate: Certificate, signer: SignerInfo): boolean {
+/**
+ * Whoever has somebody's signature over signed attributes could show those as content that is signed without any: their
+ * octets are the same.
+ */
+function areSignedAttributes(content: Uint8Array): boolean {
+  if (content[0] !== der.tag.set) return false;
   try {
-    return verifySignature(algorithm, certificate.publicKey, signer.signed, signer.signature);
+    readSignedAttributes(der.readDer(content).content);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function signatureHolds(
+  algorithm: AlgorithmIdentifier,
+  certificate: Certificate,
+  signed: Uint8Array,
+  signature: Uint8Array,
+): boolean {
+  try {
+    return verifySignature(algorithm, certificate.publicKey, signed, signature);
   } catch {
     return false; // a key that cannot be loaded
   }

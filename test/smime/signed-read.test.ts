@@ -12,7 +12,7 @@ import { BerReader } from "../../src/smime/ber-read.ts";
 import { ByteReader } from "../../src/smime/byte-reader.ts";
 import { enterContentInfo, leaveContentInfo } from "../../src/smime/envelope-read.ts";
 import { issuerAndSerial } from "../../src/smime/recipient-write.ts";
-import { readSignedData, verifySignatures } from "../../src/smime/signed-read.ts";
+import { ContentHasher, readSignedData, verifySignatures } from "../../src/smime/signed-read.ts";
 import { detachedSignedData } from "../../src/smime/signed-write.ts";
 import { authTemplate, makeEcKey, makeTestDomain, type TestCredentials } from "../support/pki.ts";
 import { bytesOf, Pieces } from "../support/smime.ts";
@@ -254,8 +254,59 @@ describe("a SignedData put together by hand", () => {
     expect(await verified(signedData([]))).toEqual([]);
   });
 
-  test("another content type and a missing signedAttrs are named as not read", async () => {
+  test("another content type is named as not read", async () => {
     expect(await verified(signedData([signerInfo()], { type: "1.2.3" }))).toBe("seal-unsupported");
-    expect(await verified(signedData([signerInfo({ stored: Buffer.alloc(0) })]))).toBe("seal-unsupported");
+  });
+});
+
+describe("a signature without signed attributes", () => {
+  const bare = (over: Uint8Array) =>
+    der.sequence(
+      der.integer(1),
+      issuerAndSerial(alice.certificate),
+      digestId(digestAlgorithm.sha256),
+      signatureAlgorithmFor(alice.privateKey).der,
+      der.octetString(sign(alice.privateKey, over)),
+    );
+
+  test("is over the content itself", async () => {
+    expect(await verified(signedData([bare(content)]))).toEqual(["alice"]);
+    expect(await verified(signedData([bare(Buffer.concat([content, Buffer.of(0)]))]))).toEqual([]);
+    expect(await verified(signedData([signerInfo({ stored: Buffer.alloc(0) })]))).toEqual([]); // over the attributes
+  });
+
+  test("is not believed over octets that are signed attributes: somebody's signature over those would hold for them", async () => {
+    const attributes = der.encode(0x31, attributesOf(typeAttribute(), digestAttribute()));
+    for (const [over, expected] of [
+      [attributes, []],
+      [Buffer.concat([attributes, Buffer.of(0)]), ["alice"]],
+      [der.encode(0x31, typeAttribute()), ["alice"]],
+    ] as const) {
+      const hasher = new ContentHasher(["sha256"]);
+      await bytesOf(hasher.through(new Pieces(over)));
+      const body = der.sequence(
+        der.integer(1),
+        der.encode(0x31, digestId(digestAlgorithm.sha256)),
+        der.sequence(der.oid(contentType.data)),
+        der.implicitConstructed(0, alice.certificate.der),
+        der.encode(0x31, bare(over)),
+      );
+      const ber = new BerReader(new ByteReader(new Pieces(body)));
+      const signed = await readSignedData(ber, { detached: hasher.digests() });
+      expect(verifySignatures(signed, []).map(({ certificate }) => nameOf(certificate.sha256))).toEqual(expected);
+    }
+  });
+
+  test("of more than 1 MiB is not found to hold", async () => {
+    for (const [size, expected] of [
+      [1_048_576, 1],
+      [1_048_577, 0],
+    ] as const) {
+      const large = Buffer.alloc(size, "a");
+      const hasher = new ContentHasher(["sha256"]);
+      await bytesOf(hasher.through(new Pieces(large, 65_536)));
+      const info = { content: hasher.digests(), certificates: [], signers: [] };
+      expect(info.content.small?.length).toBe(expected === 1 ? size : undefined);
+    }
   });
 });
