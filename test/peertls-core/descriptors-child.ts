@@ -14,14 +14,22 @@ watchDescriptors(log, 5);
 tell({ port: boundTo(server).port });
 
 const taken: number[] = [];
+function takeAll(): void {
+  try {
+    for (;;) taken.push(openSync(devNull, "r"));
+  } catch {
+    tell({ taken: taken.length });
+  }
+}
+
+/** When the last visitor's is free again. */
+function takeSoon(): void {
+  server.getConnections((_error, count) => void (count === 0 ? takeAll() : setImmediate(takeSoon)));
+}
+
 process.on("message", (what) => {
-  if (what === "take") {
-    try {
-      for (;;) taken.push(openSync(devNull, "r"));
-    } catch {
-      tell({ taken: taken.length });
-    }
-  } else {
+  if (what === "take") takeSoon();
+  else {
     for (const one of taken.splice(0)) closeSync(one);
     tell({ taken: 0 });
   }
