@@ -13,7 +13,7 @@ export interface Row {
   area: string;
   case: string;
   unit: string;
-  /** Units per server CPU-second, medians. */
+  /** Medians. */
   ours: number;
   rival: number;
   ratio: number;
@@ -30,6 +30,8 @@ export async function compare(o: {
   area: string;
   case: string;
   unit: string;
+  /** What the work is divided by, "server CPU-second" if absent. */
+  per?: string;
   rounds: number;
   target: number;
   versions: string;
@@ -50,7 +52,7 @@ export async function compare(o: {
   const row: Row = {
     area: o.area,
     case: o.case,
-    unit: `${o.unit} per server CPU-second`,
+    unit: `${o.unit} per ${o.per ?? "server CPU-second"}`,
     ours: rounded(ours),
     rival: rounded(rival),
     ratio: rounded(ours / rival),
