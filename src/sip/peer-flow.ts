@@ -59,14 +59,22 @@ export class PeerFlow {
   }
 
   /**
-   * For a flow that was open already: it is destroyed unless the peer shows in time that it is there.
+   * For a flow that was open already, with a request: it is destroyed unless the peer shows in time that it is there. One
+   * that does not answer soon may be slow, and is asked.
    * @param there told at the first sign of life
    * @returns ends the watch
    */
   probe(withinMs: number, there: () => void): () => void {
-    const stop = mustAnswer(this.connection, withinMs, there);
-    this.ping();
-    return stop;
+    const asking = setTimeout(() => this.ping(), withinMs / 5);
+    asking.unref();
+    const stop = mustAnswer(this.connection, withinMs, () => {
+      clearTimeout(asking);
+      there();
+    });
+    return () => {
+      clearTimeout(asking);
+      stop();
+    };
   }
 
   /** @returns the final response; undefined when the flow ended or 32 s passed */

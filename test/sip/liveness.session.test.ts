@@ -213,6 +213,15 @@ test("a peer that is slow, but there, is waited for", async () => {
   expect([wire.count, progress]).toEqual([1, [0, 1]]);
 });
 
+test("a peer that answers at once is not asked besides", async () => {
+  const hers = await party(alice, { heartbeat: patient, stillThereMs: 60_000 });
+  await deliver(hers, outgoing("one").item);
+  const heard: string[] = [];
+  hers.peerTls.connections[0]?.stream.on("data", (chunk: Buffer) => heard.push(chunk.toString()));
+  for (const text of ["two", "three"]) await deliver(hers, outgoing(text).item);
+  expect(heard.map((one) => one.slice(0, 12))).toEqual(["SIP/2.0 200 ", "SIP/2.0 200 "]);
+});
+
 test("an attempt that is given up over an open flow is not made again over a new one", async () => {
   const hers = await party(alice, { heartbeat: patient });
   await deliver(hers, outgoing("one").item);
