@@ -156,8 +156,9 @@ async function bytesFor(
       temporary: true,
     });
   }
-  const seal = () =>
-    o.seal(content.open(item.content), { kind: item.kind, from: item.sender as Identity, recipient }, signal);
+  const { identity: to, capabilities } = record;
+  const how = { kind: item.kind, from: item.sender as Identity, to, recipient, opens: capabilities.cms };
+  const seal = () => o.seal(content.open(item.content), how, signal);
   return o.copies.copyOf(row.row, recipient.sha256, seal);
 }
 

@@ -3,24 +3,45 @@ import { type TrustAnchor, validatePath } from "../pki/path.ts";
 import { FailureBudget } from "../smime/failure.ts";
 import { Keyring, type OwnKey } from "../smime/keyring.ts";
 import { open } from "../smime/open.ts";
+import type { Capabilities } from "../smime/profile.ts";
 import { seal } from "../smime/seal.ts";
 import type { Signer } from "../smime/signed-write.ts";
 import type { Opener, Sealer } from "./seals.ts";
 
+/** The owner's setting: by what the recipient is known to read, or always by block chaining, or always with a tag. */
+export type ContentEncryption = "auto" | "cbc" | "gcm";
+
+/** What people's programs said of themselves in what they signed. */
+export interface KnownCapabilities {
+  capabilitiesOf(person: Identity): Capabilities | undefined;
+  /** The newest word counts. */
+  rememberCapabilities(person: Identity, capabilities: Capabilities, signedAt: Date): void;
+}
+
 /** Seals by S/MIME: mail as multipart/signed, which the recipient's programs can verify again, all else opaque. */
-export function smimeSealer(o: { signer: () => Signer; clock: () => Date }): Sealer {
-  return (entity, { kind, recipient }, signal) =>
-    seal(
+export function smimeSealer(o: {
+  signer: () => Signer;
+  clock: () => Date;
+  contentEncryption?: ContentEncryption;
+  known?: Pick<KnownCapabilities, "capabilitiesOf">;
+}): Sealer {
+  const { contentEncryption = "auto" } = o;
+  return (entity, { kind, to, recipient, opens }, signal) => {
+    const capabilities = contentEncryption === "auto" ? o.known?.capabilitiesOf(to) : undefined;
+    const isNode = contentEncryption === "gcm" || (contentEncryption === "auto" && opens.includes("gcm"));
+    return seal(
       entity,
       {
         signer: o.signer(),
         now: o.clock(),
         recipients: [recipient],
-        profile: "peer",
+        profile: isNode ? "peer" : "foreign",
+        ...(capabilities === undefined ? {} : { capabilities }),
         shape: kind === "mail" ? "detached" : "opaque",
       },
       signal,
     );
+  };
 }
 
 /**
@@ -33,10 +54,11 @@ export function smimeOpener(o: {
   anchorsFor: (signer: Identity) => readonly TrustAnchor[];
   addressees: readonly Identity[];
   clock: () => Date;
+  known?: Pick<KnownCapabilities, "rememberCapabilities">;
 }): Opener {
   const budget = new FailureBudget(); // of a key and in memory; the inbox has the person's, which outlives a restart
-  return (sealed, { kind, expectedSigner, peer, directory, maxBytes }, signal) =>
-    open(
+  return async (sealed, { kind, expectedSigner, peer, directory, maxBytes }, signal) => {
+    const opened = await open(
       sealed,
       {
         keys: new Keyring(o.keys()),
@@ -53,4 +75,14 @@ export function smimeOpener(o: {
       },
       signal,
     );
+    const { capabilities, signedAt } = opened;
+    if (capabilities !== undefined && signedAt !== undefined) {
+      try {
+        o.known?.rememberCapabilities(expectedSigner, capabilities, signedAt);
+      } catch {
+        // The disk is full: they come again with the next mail.
+      }
+    }
+    return opened;
+  };
 }

@@ -6,7 +6,14 @@ import type { Kind } from "./envelope.ts";
 /** Signs an entity with the owner's key and seals it to one certificate: CMS, DER. `sealing.ts` has the real one. */
 export type Sealer = (
   entity: AsyncIterable<Uint8Array>,
-  o: { kind: Kind; from: Identity; recipient: PeerCertificate },
+  o: {
+    kind: Kind;
+    from: Identity;
+    to: Identity;
+    recipient: PeerCertificate;
+    /** What the recipient's record says that his node opens. */
+    opens: readonly string[];
+  },
   signal: AbortSignal,
 ) => AsyncIterable<Uint8Array>;
 

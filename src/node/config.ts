@@ -71,6 +71,14 @@ const peer = z.strictObject({
         .describe("an item not delivered by then has failed"),
     })
     .default({ retrySeconds: [0, 15, 60, 300, 900, 1800, 3600], lifetimeSeconds: 432_000 }),
+  smime: z
+    .strictObject({
+      contentEncryption: z
+        .enum(["auto", "cbc", "gcm"])
+        .default("auto")
+        .describe("cbc: what older programs read; gcm: with a tag; auto: by what the recipient reads"),
+    })
+    .default({ contentEncryption: "auto" }),
 });
 
 const domain = z.strictObject({

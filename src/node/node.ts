@@ -182,6 +182,7 @@ export class PeerNode {
         anchorsFor: (signer) => this.anchorsFor(identityDomain(signer)),
         addressees: [this.identity],
         clock: o.clock,
+        known: this.state,
       }),
     });
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
@@ -334,7 +335,12 @@ export class PeerNode {
         lookup: (identity, options, signal) => this.#lookup(identity, options, signal),
         publishAddresses: (addresses, signal) => this.directory.publishAddresses(addresses, signal),
       },
-      seal: smimeSealer({ signer: () => this.keys.auth, clock: this.#o.clock }),
+      seal: smimeSealer({
+        signer: () => this.keys.auth,
+        clock: this.#o.clock,
+        contentEncryption: config.smime.contentEncryption,
+        known: this.state,
+      }),
       endpointOf: (kind) => ({ message: this.sip, mail: this.smtp, file: this.ftps })[kind],
       schedule: config.outbox.retrySeconds,
       lifetimeSeconds: config.outbox.lifetimeSeconds,

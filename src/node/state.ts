@@ -1,8 +1,10 @@
 import { DatabaseSync, type StatementResultingChanges } from "node:sqlite";
+import type { KnownCapabilities } from "../delivery/sealing.ts";
 import type { TrustEntry } from "../peertls-core/policy-schema.ts";
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { Pin, PinStore } from "../sixid/pins.ts";
+import type { Capabilities } from "../smime/profile.ts";
 
 /** Somebody who asked to be admitted. */
 export interface PeerRequest {
@@ -50,10 +52,15 @@ const MIGRATIONS: readonly string[] = [
   alter table requests add column decided_at integer;
   update requests set decided_at = received_at where state <> 'pending';
   `,
+  `
+  create table capabilities (
+    identity text primary key, gcm integer not null, oaep integer not null, signed_at integer not null
+  ) strict;
+  `,
 ];
 
 /** What a node remembers about people, beside what they sent: contacts, trust entries, pins, requests, app passwords. */
-export class State implements PinStore {
+export class State implements PinStore, KnownCapabilities {
   readonly #database: DatabaseSync;
 
   /** @throws SuiteError store-failed */
@@ -201,6 +208,21 @@ export class State implements PinStore {
       this.#database.exec("rollback");
       throw error;
     }
+  }
+
+  capabilitiesOf(person: Identity): Capabilities | undefined {
+    const [row] = this.#all<{ gcm: number; oaep: number }>(
+      "select gcm, oaep from capabilities where identity = ?",
+      person,
+    );
+    return row === undefined ? undefined : { gcm: row.gcm === 1, oaep: row.oaep === 1 };
+  }
+
+  rememberCapabilities(person: Identity, { gcm, oaep }: Capabilities, signedAt: Date): void {
+    const sql = `insert into capabilities (identity, gcm, oaep, signed_at) values (?, ?, ?, ?)
+      on conflict (identity) do update set gcm = excluded.gcm, oaep = excluded.oaep, signed_at = excluded.signed_at
+      where excluded.signed_at > capabilities.signed_at`;
+    this.#write(sql, person, Number(gcm), Number(oaep), signedAt.getTime());
   }
 
   close(): void {

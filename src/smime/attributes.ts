@@ -13,6 +13,9 @@ import {
   oaepSha256Identifier,
 } from "./algorithms.ts";
 import { malformed } from "./failure.ts";
+import type { Capabilities } from "./profile.ts";
+
+const maxCapabilities = 128;
 
 const attributeType = {
   contentType: "1.2.840.113549.1.9.3",
@@ -27,6 +30,8 @@ export interface SignedAttributes {
   readonly contentType: Oid;
   readonly messageDigest: Uint8Array;
   readonly signingTime?: Date;
+  /** What the signer's program reads. */
+  readonly capabilities?: Capabilities;
   /** The certificate that the signer meant. */
   readonly signingCertificate?: { readonly digest: "sha1" | "sha256" | "sha384" | "sha512"; readonly hash: Uint8Array };
 }
@@ -48,11 +53,13 @@ export function readSignedAttributes(members: Uint8Array): SignedAttributes {
   if (type === undefined || digest === undefined) throw malformed("attribute missing"); // RFC 5652 §5.3
   const time = values.get(attributeType.signingTime);
   const certificate = values.get(attributeType.signingCertificateV2);
+  const capabilities = values.get(attributeType.smimeCapabilities);
   return {
     contentType: der.readOid(der.readDer(type)),
     messageDigest: der.readOctetString(der.readDer(digest)),
     ...(time === undefined ? {} : { signingTime: der.readTime(der.readDer(time)) }),
     ...(certificate === undefined ? {} : { signingCertificate: readSigningCertificate(certificate) }),
+    ...(capabilities === undefined ? {} : { capabilities: readCapabilities(capabilities) }),
   };
 }
 
@@ -94,6 +101,17 @@ function smimeCapabilities(): Buffer {
     der.sequence(der.oid(keyEncryption.stdDhSha256Kdf), der.sequence(der.oid(aes256Wrap.oid))),
     oaepSha256Identifier(),
   );
+}
+
+/** Of SMIMECapabilities (RFC 8551 §2.5.2) what the choice of algorithms depends on. */
+function readCapabilities(value: Uint8Array): Capabilities {
+  const cursor = new der.DerCursor(der.readDer(value).content);
+  const oids = new Set<Oid>();
+  while (!cursor.done) {
+    if (oids.size === maxCapabilities) throw malformed("too many capabilities");
+    oids.add(der.readOid(new der.DerCursor(cursor.next(der.tag.sequence).content).next(der.tag.oid)));
+  }
+  return { gcm: oids.has(aes256Gcm.oid), oaep: oids.has(keyEncryption.rsaesOaep) };
 }
 
 /** The first ESSCertIDv2 is the signer's certificate (RFC 5035 §3). */

@@ -11,6 +11,7 @@ import { decryptContent, type EnvelopeHead, enterContentInfo, isEnveloped, readE
 import { type FailureBudget, malformed, unreadable, unsupported } from "./failure.ts";
 import type { Keyring } from "./keyring.ts";
 import { type PartContent, PartFile } from "./part-file.ts";
+import type { Capabilities } from "./profile.ts";
 import { keyOperation } from "./recipient-read.ts";
 import { SealedInput } from "./sealed-input.ts";
 import { readSignedEntity, type SignedEntity } from "./signed-entity.ts";
@@ -48,6 +49,8 @@ export interface OpenOptions {
 export interface Opened extends AsyncDisposable {
   readonly signer: PeerCertificate;
   readonly signedAt?: Date;
+  /** What the signer's program reads, by its own word. */
+  readonly capabilities?: Capabilities;
   /** Head of what was signed. `messageIdOf`, `protectedHeader`, `fileFacts` read it. */
   readonly head: EntityHead;
   /** The signed messageDigest, hex. */
@@ -136,6 +139,7 @@ async function openWith(contentKey: Buffer, envelope: Envelope, o: OpenOptions):
     return {
       signer,
       ...(signature.signingTime === undefined ? {} : { signedAt: signature.signingTime }),
+      ...(signature.capabilities === undefined ? {} : { capabilities: signature.capabilities }),
       head: entity.head,
       digest: Buffer.from(signature.messageDigest).toString("hex"),
       cipher: envelope.head.cipher.name,

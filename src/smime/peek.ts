@@ -1,3 +1,4 @@
+import * as der from "../pki/der.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { contentType } from "./algorithms.ts";
 import { BerReader } from "./ber-read.ts";
@@ -41,6 +42,11 @@ export async function peek(source: AsyncIterable<Uint8Array>): Promise<Peeked> {
     if (thrown instanceof SuiteError && thrown.code !== "syntax") throw thrown;
     throw malformed("envelope", thrown);
   }
+}
+
+/** Whether what begins so is an AuthEnvelopedData: its smime-type is another than an EnvelopedData's (RFC 8551 §3.2.2). */
+export function isAuthenticated(beginning: Uint8Array): boolean {
+  return Buffer.from(beginning.subarray(0, 32)).includes(der.oid(contentType.authEnvelopedData));
 }
 
 const otherTypes: ReadonlyMap<string, "signed" | "compressed"> = new Map([

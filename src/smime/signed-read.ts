@@ -13,6 +13,7 @@ import { meantCertificate, readSignedAttributes, type SignedAttributes } from ".
 import type { BerReader } from "./ber-read.ts";
 import { malformed, unsupported } from "./failure.ts";
 import { type CertificateId, names } from "./keyring.ts";
+import type { Capabilities } from "./profile.ts";
 import { readCertificateId } from "./recipient-read.ts";
 
 const maxDigestAlgorithms = 4;
@@ -57,6 +58,7 @@ export interface VerifiedSignature {
   readonly certificate: Certificate;
   readonly messageDigest: Uint8Array;
   readonly signingTime?: Date;
+  readonly capabilities?: Capabilities;
 }
 
 /** The content of a detached signature by its hashes, or who takes the content that is inside. */
@@ -225,8 +227,13 @@ function verifySigner(
     .slice(0, maxTries)
     .find((candidate) => signatureHolds(algorithm, candidate, signed, signer.signature));
   if (certificate === undefined) return undefined;
-  const { signingTime } = attributes ?? {};
-  return { certificate, messageDigest, ...(signingTime === undefined ? {} : { signingTime }) };
+  const { signingTime, capabilities } = attributes ?? {};
+  return {
+    certificate,
+    messageDigest,
+    ...(signingTime === undefined ? {} : { signingTime }),
+    ...(capabilities === undefined ? {} : { capabilities }),
+  };
 }
 
 /**

@@ -9,6 +9,7 @@ import type { PeerTls } from "../peertls-core/peertls.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import type { PeerDevice, PeerRecord } from "../sixid/directory.ts";
 import { encodeBase64 } from "../smime/base64.ts";
+import { isAuthenticated } from "../smime/peek.ts";
 import { parseReply } from "./grammar.ts";
 import { failureOf } from "./reply.ts";
 
@@ -207,9 +208,11 @@ class Sending {
   }
 
   async *#bytes(): AsyncGenerator<Buffer> {
-    yield Buffer.from(`${this.#item.envelope.outerHeader}\r\n`);
     try {
-      yield* encodeBase64(this.#sealed());
+      const sealed = this.#sealed();
+      const { value: first = new Uint8Array() } = await sealed.next();
+      yield Buffer.from(`${outerHeaderFor(this.#item.envelope.outerHeader, first)}\r\n`);
+      yield* encodeBase64(followed(first, sealed));
     } catch (thrown) {
       this.#broken = { thrown };
       throw new Error("the sealed bytes could not be read", { cause: thrown });
@@ -225,6 +228,18 @@ class Sending {
       this.#item.progress(sent);
     }
   }
+}
+
+/** The header was written when the mail was accepted; by which envelope it goes was decided when it was sealed. */
+function outerHeaderFor(header: string, sealed: Uint8Array): string {
+  return isAuthenticated(sealed)
+    ? header
+    : header.replace("smime-type=authEnveloped-data", "smime-type=enveloped-data");
+}
+
+async function* followed(first: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield first;
+  yield* rest;
 }
 
 /** Size of base64 in lines of 76 columns with their CRLF. */

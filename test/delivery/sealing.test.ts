@@ -2,8 +2,10 @@ import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Kind } from "../../src/delivery/envelope.ts";
 import { makeInbox } from "../../src/delivery/inbox.ts";
-import { smimeOpener, smimeSealer } from "../../src/delivery/sealing.ts";
+import { type KnownCapabilities, smimeOpener, smimeSealer } from "../../src/delivery/sealing.ts";
 import { peerCertificate } from "../../src/pki/certificate.ts";
+import type { Identity } from "../../src/pki/identity.ts";
+import type { Capabilities } from "../../src/smime/profile.ts";
 import { makeTestDomain } from "../support/pki.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 import { openTestStore } from "./party.ts";
@@ -20,25 +22,30 @@ const entity = (to: string) =>
     `From: alice@a.test\r\nTo: ${to}\r\nSubject: plans\r\nMessage-ID: <1@a.test>\r\nContent-Type: text/plain\r\n\r\n${body}`,
   );
 
-function seal(kind: Kind, bytes: Buffer) {
-  const sealer = smimeSealer({ signer: () => alice.auth, clock });
+type Choice = Partial<Parameters<typeof smimeSealer>[0]> & { opens?: string[] };
+
+function seal(kind: Kind, bytes: Buffer, { opens = ["gcm"], ...choice }: Choice = {}) {
+  const sealer = smimeSealer({ signer: () => alice.auth, clock, ...choice });
   async function* source() {
     yield bytes;
   }
   return sealer(
     source(),
-    { kind, from: alice.identity, recipient: peerCertificate(bob.encryption.certificate) },
+    { kind, from: alice.identity, to: bob.identity, recipient: peerCertificate(bob.encryption.certificate), opens },
     never,
   );
 }
 
-async function bobsInbox(directory: string, anchors = [domain.anchor]) {
+type Remembering = Pick<KnownCapabilities, "rememberCapabilities">;
+
+async function bobsInbox(directory: string, anchors = [domain.anchor], known?: Remembering) {
   const store = await openTestStore(directory);
   const open = smimeOpener({
     keys: () => [bob.encryption],
     anchorsFor: () => anchors,
     addressees: [bob.identity],
     clock,
+    ...(known === undefined ? {} : { known }),
   });
   return { store, inbox: makeInbox({ store, open }), [Symbol.asyncDispose]: () => store.close() };
 }
@@ -68,6 +75,34 @@ test.each(["mail", "file"] as const)(
     }
   },
 );
+
+const choices: [string, Choice, string][] = [
+  ["a node that opens GCM", {}, "aes-256-gcm"],
+  ["one that does not", { opens: ["cbc"] }, "aes-256-cbc"],
+  ["somebody whose program said that it does", { opens: [], known: knowing({ gcm: true, oaep: true }) }, "aes-256-gcm"],
+  [
+    "somebody whose program said that it does not",
+    { opens: [], known: knowing({ gcm: false, oaep: true }) },
+    "aes-256-cbc",
+  ],
+  ["a node, though the owner wants CBC", { contentEncryption: "cbc" }, "aes-256-cbc"],
+  ["nobody knows whom, though the owner wants GCM", { opens: [], contentEncryption: "gcm" }, "aes-256-gcm"],
+];
+
+function knowing(capabilities: Capabilities) {
+  return { capabilitiesOf: (person: Identity) => (person === bob.identity ? capabilities : undefined) };
+}
+
+test.each(choices)("sealed for %s, and opened", async (_name, choice, cipher) => {
+  await using folder = await temporaryFolder();
+  const said: unknown[] = [];
+  const remember = (...what: unknown[]) => void said.push(what);
+  await using node = await bobsInbox(folder.path, undefined, { rememberCapabilities: remember });
+  const source = seal("mail", entity("bob@a.test"), choice);
+  const { id } = await node.inbox.receiveSealed({ kind: "mail", peer, source, maxBytes: 1e6 }, never);
+  expect(await node.store.item(id)).toMatchObject({ protection: { sealed: true, cipher } });
+  expect(said).toEqual([[alice.identity, { gcm: true, oaep: true }, expect.any(Date)]]);
+});
 
 test("a seal that is not addressed to the owner, or whose signer's CA is not trusted, is refused and leaves nothing", async () => {
   await using folder = await temporaryFolder();

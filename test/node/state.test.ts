@@ -116,3 +116,16 @@ test("a request takes the place of that person's former one, and is news unless 
   expect(state.decideRequest(parseIdentity("carol@beta.test"), "rejected", new Date(7))).toBe(false);
   state.close();
 });
+
+test("of what people's programs read the word that was signed last counts", async () => {
+  await using folder = await temporaryFolder();
+  const state = new State(join(folder.path, "state.db"));
+  const bob = parseIdentity("bob@beta.test");
+  expect(state.capabilitiesOf(bob)).toBeUndefined();
+  state.rememberCapabilities(bob, { gcm: true, oaep: false }, new Date(2_000));
+  state.rememberCapabilities(bob, { gcm: false, oaep: false }, new Date(1_000));
+  expect(state.capabilitiesOf(bob)).toEqual({ gcm: true, oaep: false });
+  state.rememberCapabilities(bob, { gcm: false, oaep: true }, new Date(3_000));
+  expect(state.capabilitiesOf(bob)).toEqual({ gcm: false, oaep: true });
+  state.close();
+});

@@ -3,7 +3,7 @@ import { noCut } from "../../src/delivery/cut-point.ts";
 import { type Inbox, makeInbox } from "../../src/delivery/inbox.ts";
 import { makeOutbox, type Outbox } from "../../src/delivery/outbox.ts";
 import type { OwnerAccess } from "../../src/delivery/owner-access.ts";
-import { smimeOpener, smimeSealer } from "../../src/delivery/sealing.ts";
+import { type ContentEncryption, smimeOpener, smimeSealer } from "../../src/delivery/sealing.ts";
 import { openStore, type Store } from "../../src/delivery/store.ts";
 import { systemTime } from "../../src/delivery/time.ts";
 import type { LocalTls } from "../../src/peertls-core/loopback.ts";
@@ -74,7 +74,7 @@ export async function mailNode(
   directory: string,
   person: TestPerson,
   records: Records,
-  o: { contacts: readonly Identity[]; tls?: LocalTls },
+  o: { contacts: readonly Identity[]; tls?: LocalTls; contentEncryption?: ContentEncryption },
 ): Promise<MailNode> {
   const anchor = { ...domain.anchor, domains: ["alpha.test"], organisations: [], identitiesFrom: sources };
   const trust = new Trust({
@@ -124,7 +124,7 @@ export async function mailNode(
   const outbox = await makeOutbox({
     store,
     directory: records,
-    seal: smimeSealer({ signer: () => person.auth, clock }),
+    seal: smimeSealer({ signer: () => person.auth, clock, contentEncryption: o.contentEncryption ?? "auto" }),
     endpointOf: () => smtp,
     schedule: [0, 1],
   });
