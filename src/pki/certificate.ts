@@ -213,9 +213,7 @@ function readCertificate(bytes: Uint8Array): Certificate {
   if (wrapped !== undefined && version !== 2) throw malformed("extensions before version 3");
   const extensions = wrapped === undefined ? undefined : readExtensions(der.readDer(wrapped.content));
 
-  return withKeys({
-    der: bytes,
-    spki: spki.bytes,
+  return Object.assign(new Keys(bytes, spki.bytes), {
     key,
     keyType: key.keyType,
     serial,
@@ -234,25 +232,30 @@ function readCertificate(bytes: Uint8Array): Certificate {
 
 const noExtensions: Extensions = { subjectAltNames: [], crlUrls: [], ocspUrls: [], criticalUnknown: [] };
 
-type Fields = Omit<Certificate, "sha256" | "fingerprint" | "publicKey">;
+/** What costs something, computed when first asked for. On a prototype: all certificates are of one shape, and quick to read. */
+class Keys {
+  readonly der: Uint8Array;
+  readonly spki: Uint8Array;
+  #sha256: string | undefined;
+  #fingerprint: Fingerprint | undefined;
+  #publicKey: KeyObject | undefined;
 
-/** Adds what costs something, computed when first asked for. */
-function withKeys(fields: Fields): Certificate {
-  let sha256: string | undefined;
-  let fingerprint: Fingerprint | undefined;
-  let publicKey: KeyObject | undefined;
-  return {
-    ...fields,
-    get sha256() {
-      return (sha256 ??= hash("sha256", fields.der, "hex"));
-    },
-    get fingerprint() {
-      return (fingerprint ??= fingerprintOfSpki(fields.spki));
-    },
-    get publicKey() {
-      return (publicKey ??= loadKey(fields.spki));
-    },
-  };
+  constructor(bytes: Uint8Array, spki: Uint8Array) {
+    this.der = bytes;
+    this.spki = spki;
+  }
+
+  get sha256(): string {
+    return (this.#sha256 ??= hash("sha256", this.der, "hex"));
+  }
+
+  get fingerprint(): Fingerprint {
+    return (this.#fingerprint ??= fingerprintOfSpki(this.spki));
+  }
+
+  get publicKey(): KeyObject {
+    return (this.#publicKey ??= loadKey(this.spki));
+  }
 }
 
 function loadKey(spki: Uint8Array): KeyObject {

@@ -1,5 +1,5 @@
 import { decodeAscii, decodeLatin1, decodeUtf8, decodeUtf16, decodeUtf32 } from "./character-string.ts";
-import type { Oid } from "./oid.ts";
+import { namedOids, type Oid } from "./oid.ts";
 import { SuiteError } from "./suite-error.ts";
 import { formatTime, parseGeneralizedTime, parseUtcTime } from "./time.ts";
 
@@ -57,11 +57,17 @@ export function readDer(bytes: Uint8Array): DerElement {
  * Walks through everything constructed: each length must fit into what encloses it, and nothing lies deeper than
  * `limit`. Content of OCTET STRINGs and other primitives is not looked into.
  */
-export function checkDepth(element: DerElement, limit = maxDepth): void {
-  if (limit < 1) throw malformed("nested too deeply");
-  if ((element.tag & 0x20) === 0) return;
-  const cursor = new DerCursor(element);
-  while (!cursor.done) checkDepth(cursor.next(), limit - 1);
+export function checkDepth({ bytes }: DerElement, limit = maxDepth): void {
+  checkNesting(bytes, 0, bytes.length, limit);
+}
+
+function checkNesting(source: Uint8Array, start: number, limit: number, levels: number): void {
+  if (levels < 1 && start < limit) throw malformed("nested too deeply");
+  for (let at = start; at < limit; ) {
+    const end = endOf(source, at, limit);
+    if ((source[at] ?? 0) & 0x20) checkNesting(source, contentOf(source, at), end, levels - 1);
+    at = end;
+  }
 }
 
 /** Reads the values inside a constructed one, in order. Never looks behind the bytes it was given. */
@@ -131,12 +137,24 @@ class ReadElement implements DerElement {
 }
 
 function readElement(source: Uint8Array, start: number, limit: number): ReadElement {
+  const end = endOf(source, start, limit);
+  return new ReadElement(source, start, contentOf(source, start), end);
+}
+
+/** Where the content of a well-formed value begins. */
+function contentOf(source: Uint8Array, start: number): number {
+  const first = source[start + 1] ?? 0;
+  return start + 2 + (first > 0x7f ? first & 0x7f : 0);
+}
+
+/** Where a value ends. @throws SuiteError if identifier or length are malformed, or it ends behind `limit` */
+function endOf(source: Uint8Array, start: number, limit: number): number {
   if (start + 2 > limit) throw malformed("truncated");
   const identifier = source[start] ?? 0;
   const first = source[start + 1] ?? 0;
   if ((identifier & 0x1f) === 0x1f) throw malformed("high tag number");
   if (identifier === 0) throw malformed("end of contents");
-  let contentStart = start + 2;
+  let content = start + 2;
   let length = first;
   if (first > 0x7f) {
     const count = first & 0x7f;
@@ -144,15 +162,15 @@ function readElement(source: Uint8Array, start: number, limit: number): ReadElem
     if (count > 4) throw malformed("length too long");
     length = 0;
     for (let i = 0; i < count; i++) {
-      if (contentStart >= limit) throw malformed("truncated");
-      length = length * 256 + (source[contentStart++] ?? 0);
+      if (content >= limit) throw malformed("truncated");
+      length = length * 256 + (source[content++] ?? 0);
     }
     // X.690 §10.1: the fewest octets.
     if (length < 0x80 || length < 2 ** (8 * (count - 1))) throw malformed("length not minimal");
   }
-  const end = contentStart + length;
+  const end = content + length;
   if (end > limit) throw malformed("truncated");
-  return new ReadElement(source, start, contentStart, end);
+  return end;
 }
 
 /** INTEGER or ENUMERATED, also implicitly tagged. At most 8 KiB, enough for any RSA key. */
@@ -189,6 +207,8 @@ export function integerContent(element: DerElement): Uint8Array {
 export function readOid(element: DerElement): Oid {
   const content = element.content;
   if (content.length === 0 || content.length > 64) throw malformed("object identifier of a wrong length");
+  const known = knownOid(content);
+  if (known !== undefined) return known;
   let dotted = "";
   let arc = 0;
   let large: bigint | undefined; // only for arcs past 2^46, as UUIDs make them
@@ -209,6 +229,21 @@ export function readOid(element: DerElement): Oid {
   }
   if (!atStart) throw malformed("object identifier cut off");
   return dotted;
+}
+
+/** Nearly all that is read has a name: such a string is there already, and need not be put together. */
+function knownOid(content: Uint8Array): Oid | undefined {
+  const alike = knownOids.get(alikeness(content));
+  return alike?.find(({ octets }) => Buffer.compare(octets, content) === 0)?.dotted;
+}
+
+const knownOids = Map.groupBy(
+  Array.from(new Set(namedOids), (dotted) => ({ dotted, octets: oid(dotted).subarray(2) })),
+  ({ octets }) => alikeness(octets),
+);
+
+function alikeness(octets: Uint8Array): number {
+  return (octets.length << 8) | (octets.at(-1) ?? 0);
 }
 
 /** BIT STRING. `unused` counts the low bits of the last octet that do not belong to it; they must be zero. */

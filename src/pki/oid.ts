@@ -128,3 +128,15 @@ export const signatureAlgorithm = {
 
 /** Mask generation function of RSA-PSS and RSA-OAEP (RFC 8017 appendix B.2.1). */
 export const mgf1 = "1.2.840.113549.1.1.8";
+
+/** Those of which certificates are made. */
+export const namedOids: readonly Oid[] = [
+  attributeType,
+  extensionType,
+  extendedKeyUsage,
+  accessMethod,
+  keyAlgorithm,
+  namedCurve,
+  digestAlgorithm,
+  signatureAlgorithm,
+].flatMap((names): Oid[] => Object.values(names));
