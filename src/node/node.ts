@@ -173,7 +173,7 @@ export class PeerNode {
       log: o.log,
       onEvent: (event) => this.noteRecordEvent(event),
     });
-    this.#rules.apply();
+    this.applyTrust();
     this.store = store;
     this.inbox = makeInbox({
       store,
@@ -219,6 +219,7 @@ export class PeerNode {
   /** Puts the present rules in force: the file's, the owner's, the directory's anchors. Open connections are judged again. */
   applyTrust(): void {
     this.#rules.apply();
+    this.#met(this.keys.auth.certificate, this.keys.auth.chain);
   }
 
   /** A contact may come in and is written to without asking. @returns whether it is new */
@@ -389,13 +390,20 @@ export class PeerNode {
 
   async #lookup(identity: Identity, options: { fresh?: boolean }, signal: AbortSignal): Promise<PeerRecord> {
     try {
-      return await this.directory.lookup(identity, options, signal);
+      const record = await this.directory.lookup(identity, options, signal);
+      for (const { certificate } of record.devices) this.#met(certificate.certificate, record.chain);
+      return record;
     } catch (error) {
       // With a status it was our own server that answered: another domain's is away, and asking ours again tells nothing.
       const away = error instanceof SuiteError && error.code === "directory-unavailable";
       if (away && error.details["status"] === undefined) this.announcer.missed(error);
       throw error;
     }
+  }
+
+  /** Good paths are remembered, and the CAs in them: not every program shows more than its own certificate when it comes. */
+  #met(leaf: Certificate, chain: readonly Certificate[]): void {
+    this.trust.paths.find(leaf, chain, this.#o.clock());
   }
 
   #append(event: NodeEvent): void {

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { NodeEvent } from "../../src/delivery/event-types.ts";
 import type { Home } from "../../src/node/home.ts";
 import type { PeerNode } from "../../src/node/node.ts";
+import type { Certificate } from "../../src/pki/certificate.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
 import { storedText } from "../../src/sip/instant.ts";
 import { temporaryFolder } from "../support/openssl.ts";
@@ -92,6 +93,18 @@ test("Bob's node moves to another port, and Alice's next message finds him", asy
   expect(bob.ports.peer.port).not.toBe(before);
   expect(await alice.outbox.settled(item, AbortSignal.timeout(15_000))).toBe("delivered");
   expect((await texts(bob)).filter((text) => text === "where are you?")).toHaveLength(1);
+});
+
+test("the CAs of the own domain, and of people looked up, are known though whoever comes does not show them", async () => {
+  const [carol, dave] = [await enrolPerson(folder.path, alpha, "carol"), await enrolPerson(folder.path, beta, "dave")];
+  const leaves: Certificate[] = [];
+  for (const home of [carol, dave]) {
+    const node = await start(home);
+    leaves.push(node.keys.auth.certificate);
+    await node.stop();
+  }
+  for (const node of [alice, bob])
+    for (const leaf of leaves) expect(node.trust.paths.find(leaf, [], new Date())).toMatchObject({ ok: true });
 });
 
 test("a message to somebody whom no directory knows has failed, and says why", async () => {
