@@ -44,6 +44,8 @@ export function wrapKey(wrap: KeyWrap, kek: Uint8Array, key: Uint8Array): Buffer
 
 /** Throws if the key does not unwrap. */
 export function unwrapKey(wrap: KeyWrap, kek: Uint8Array, wrapped: Uint8Array): Buffer {
+  // RFC 3394 §2: two blocks at least. Of no octets at all Node would make a key of none.
+  if (wrapped.length < 24) throw new Error("key wrap: too short");
   const decipher = createDecipheriv(wrap.name, kek, initialValue);
   return Buffer.concat([decipher.update(wrapped), decipher.final()]);
 }

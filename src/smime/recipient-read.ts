@@ -3,7 +3,7 @@ import { type AlgorithmIdentifier, readAlgorithm } from "../pki/algorithm.ts";
 import * as der from "../pki/der.ts";
 import { keyAlgorithm, type Oid } from "../pki/oid.ts";
 import { deriveKek, unwrapKey } from "./agreement.ts";
-import { derivations, keyEncryption, keyWraps, readOaep } from "./algorithms.ts";
+import { derivations, keyEncryption, keyWraps, noParameters, readOaep } from "./algorithms.ts";
 import { malformed, unsupported } from "./failure.ts";
 import type { CertificateId, KeyEncryptionKey, OwnKey, RecipientId } from "./keyring.ts";
 import { decryptOaep } from "./oaep.ts";
@@ -20,10 +20,16 @@ export interface EncryptedKey {
   readonly encryptedKey: Uint8Array;
 }
 
-/** The sender's half of a key agreement. `point` is undefined if the key is only named, as static ones are. */
+/** The sender's half of a key agreement. `key` is undefined if it is only named, as static ones are. */
 interface Originator {
-  readonly point: Uint8Array | undefined;
+  readonly key: OriginatorKey | undefined;
   readonly ukm: Uint8Array | undefined;
+}
+
+interface OriginatorKey {
+  readonly point: Uint8Array;
+  /** Of its curve. */
+  readonly parameters: Uint8Array | undefined;
 }
 
 const agreementKeys: readonly Oid[] = [keyAlgorithm.ecPublicKey, keyAlgorithm.x25519, keyAlgorithm.x448];
@@ -97,7 +103,7 @@ function readKeyAgreement(cursor: der.DerCursor): RecipientInfo {
     recipients,
     algorithm,
     originator: {
-      point: readOriginatorPoint(originator),
+      key: readOriginatorKey(originator),
       ukm: ukm === undefined ? undefined : der.readOctetString(der.readDer(ukm.content)),
     },
   };
@@ -114,14 +120,14 @@ function readKeyEncryptionKey(cursor: der.DerCursor): RecipientInfo {
   return { kind: "kek", recipients: [{ id: { keyId }, encryptedKey }], algorithm };
 }
 
-function readOriginatorPoint(originator: der.DerElement): Uint8Array | undefined {
+function readOriginatorKey(originator: der.DerElement): OriginatorKey | undefined {
   if (originator.tag !== der.contextConstructed(1)) return undefined;
   const cursor = new der.DerCursor(originator.content);
-  // RFC 5753 §3.1.1: parameters absent, NULL, or those of the recipient's curve, which decides.
   const algorithm = readAlgorithm(cursor.next(der.tag.sequence));
-  const { bytes } = der.readBitString(cursor.next(der.tag.bitString));
+  const { bytes: point } = der.readBitString(cursor.next(der.tag.bitString));
   cursor.end();
-  return agreementKeys.includes(algorithm.oid) ? bytes : undefined;
+  const parameters = noParameters(algorithm) ? undefined : algorithm.parameters;
+  return agreementKeys.includes(algorithm.oid) ? { point, parameters } : undefined;
 }
 
 /** RecipientEncryptedKey: here the key identifier form is a SEQUENCE, rKeyId [0] IMPLICIT RecipientKeyIdentifier. */
@@ -165,11 +171,16 @@ function agreement(info: RecipientInfo, key: EncryptedKey, own: OwnKey): () => B
   const wrapIdentifier = algorithm.parameters;
   if (derivation === undefined || wrapIdentifier === undefined) throw unsupported("key agreement");
   const wrap = keyWraps.get(readAlgorithm(der.readDer(wrapIdentifier)).oid);
-  const point = originator.point;
-  if (wrap === undefined || point === undefined) throw unsupported("key agreement");
+  const { key: theirs, ukm } = originator;
+  if (wrap === undefined || theirs === undefined) throw unsupported("key agreement");
+  const curve = curveOf(own);
+  // RFC 5753 §3.1.1: absent, NULL, or those of the recipient's curve.
+  if (theirs.parameters !== undefined && Buffer.compare(theirs.parameters, curve.parameters ?? none) !== 0) {
+    throw malformed("key on another curve");
+  }
   return () => {
-    const secret = diffieHellman({ privateKey: own.privateKey, publicKey: pointOn(own, point) });
-    const kek = deriveKek({ secret, derivation, wrap, wrapIdentifier, ukm: originator.ukm });
+    const secret = diffieHellman({ privateKey: own.privateKey, publicKey: pointOn(curve, theirs.point) });
+    const kek = deriveKek({ secret, derivation, wrap, wrapIdentifier, ukm });
     return unwrapKey(wrap, kek, key.encryptedKey);
   };
 }
@@ -180,9 +191,15 @@ function keyEncryptionKey(info: RecipientInfo, key: EncryptedKey, own: KeyEncryp
   return () => unwrapKey(wrap, own.secret, key.encryptedKey);
 }
 
-/** A public key on the curve of our own key. Throws if the point is not on it. */
-function pointOn(own: OwnKey, point: Uint8Array): KeyObject {
-  const algorithm = new der.DerCursor(der.readDer(own.certificate.spki).content).next(der.tag.sequence).bytes;
-  const spki = der.sequence(algorithm, der.bitString(point));
+const none = new Uint8Array();
+
+/** Algorithm and parameters of our own key. */
+function curveOf({ certificate }: OwnKey): AlgorithmIdentifier {
+  return readAlgorithm(new der.DerCursor(der.readDer(certificate.spki).content).next(der.tag.sequence));
+}
+
+/** A public key on a curve. Throws if the point is not on it. */
+function pointOn(curve: AlgorithmIdentifier, point: Uint8Array): KeyObject {
+  const spki = der.sequence(curve.der, der.bitString(point));
   return createPublicKey({ key: spki, format: "der", type: "spki" });
 }
