@@ -59,7 +59,7 @@ export async function invite(
   const store = openSqliteStore(databaseFile(o.home));
   try {
     const accounts = new Accounts({ store, domain: o.config.name, clock: o.clock, random: randomBytes });
-    const { code, expires } = await accounts.invite(identity, name ?? identityLocal(identity));
+    const { code, expires } = await accounts.invite(identity, name ?? nameFrom(identity));
     const link = formatInvitation({
       identity,
       irp: { host: reach.host, port: o.config.irpPort },
@@ -221,4 +221,15 @@ function openKeys(home: Home, domain: string, now: Date): CaKeys {
 
 function databaseFile(home: Home): string {
   return join(home.domain, "directory.db");
+}
+
+/**
+ * "j.doe" as "J Doe": a common name that looks like a host is taken for one by OpenSSL and others, and the CA may certify no
+ * hosts but its domain's.
+ */
+function nameFrom(identity: Identity): string {
+  const words = identityLocal(identity)
+    .split(/[^\p{L}\p{N}]+/u)
+    .filter((word) => word !== "");
+  return words.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join(" ") || identityLocal(identity);
 }

@@ -5,6 +5,7 @@ import { malformed } from "./failure.ts";
 const maxDepth = 32;
 /** Elements without an own limit. */
 const maxElementBytes = 1_048_576;
+const gatheredBytes = 65_536;
 
 interface Frame {
   /** Where the value ends; undefined: at its end-of-contents octets. */
@@ -78,12 +79,47 @@ export class BerReader {
     this.#push(first.length);
     const base = this.#frames.length;
     while (this.#frames.length >= base) {
+      const small = this.#smallOctets();
+      if (small !== undefined) {
+        yield small;
+        continue;
+      }
       const next = await this.peek();
       if (next === undefined) await this.leave();
       else if (next === 0x24) await this.enter(0x24);
       else if (next !== der.tag.octetString) throw malformed("not an octet string");
       else yield* this.#content((await this.#header()).length ?? fail("primitive of indefinite length"));
     }
+  }
+
+  /**
+   * The contents of small OCTET STRINGs that are buffered one behind the other, in one piece: some programs write 4 KiB at a
+   * time, and going step by step through each costs more than decrypting it.
+   */
+  #smallOctets(): Buffer | undefined {
+    const view = this.#bytes.view();
+    const frame = this.#frames.at(-1);
+    const limit = Math.min(
+      view.length,
+      (frame?.end ?? frame?.bound ?? Number.POSITIVE_INFINITY) - this.#bytes.consumed,
+    );
+    const contents: Buffer[] = [];
+    let at = 0;
+    for (let size = 0; size < gatheredBytes && at + 4 <= limit && view[at] === der.tag.octetString; ) {
+      const first = view[at + 1] ?? 0;
+      const octets = first === 0x81 ? 1 : first === 0x82 ? 2 : 0;
+      if (first > 0x82 || first === 0x80) break;
+      const start = at + 2 + octets;
+      const end = start + (octets === 0 ? first : view.readUIntBE(at + 2, octets));
+      if (end > limit) break;
+      contents.push(view.subarray(start, end));
+      size += end - start;
+      at = end;
+    }
+    if (contents.length < 2) return undefined; // a single one goes uncopied
+    const gathered = Buffer.concat(contents);
+    this.#bytes.take(at);
+    return gathered;
   }
 
   /** Reads over the next value, of at most `limit` bytes. */

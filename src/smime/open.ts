@@ -125,7 +125,7 @@ export function matchRecipient(info: Parameters<typeof keyOperation>[0], keys: K
 
 /** From here on a fault must not show what it was. */
 async function openWith(contentKey: Buffer, envelope: Envelope, o: OpenOptions): Promise<Opened> {
-  const part = new PartFile(o.directory);
+  const part = new PartFile(o.directory, { hashed: true });
   try {
     const { entity, content } = await decryptToEnd(contentKey, envelope, part, o.keep);
     const signatures = verifySignatures(

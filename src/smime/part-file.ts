@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, type Hash, randomBytes } from "node:crypto";
 import { constants, type FileHandle, link, open, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { SuiteError } from "../pki/suite-error.ts";
@@ -18,7 +18,7 @@ export type PartContent = { readonly bytes: Buffer } | { readonly path: string; 
  */
 export class PartFile implements AsyncDisposable {
   readonly #path: string;
-  readonly #hash = createHash("sha256");
+  readonly #hash: Hash | undefined;
   #pending: Buffer[] = [];
   #pendingBytes = 0;
   #size = 0;
@@ -28,14 +28,16 @@ export class PartFile implements AsyncDisposable {
   #digest: string | undefined;
   #state: "writing" | "finished" | "moved" | "gone" = "writing";
 
-  constructor(directory: string) {
+  /** @param o.hashed whether `sha256` will be asked for */
+  constructor(directory: string, o: { hashed: boolean }) {
+    this.#hash = o.hashed ? createHash("sha256") : undefined;
     this.#path = join(directory, `${randomBytes(16).toString("hex")}.part`);
   }
 
   /** Takes `piece` as its own: it must not change afterwards. */
   async write(piece: Buffer): Promise<void> {
     if (this.#state !== "writing") throw new Error("written after the end");
-    this.#hash.update(piece);
+    this.#hash?.update(piece);
     this.#pending.push(piece);
     this.#pendingBytes += piece.length;
     this.#size += piece.length;
@@ -50,7 +52,7 @@ export class PartFile implements AsyncDisposable {
       await this.#flush();
       await this.#settled();
     } else this.#pending = [Buffer.concat(this.#pending)];
-    this.#digest = this.#hash.digest("hex");
+    this.#digest = this.#hash?.digest("hex");
     this.#state = "finished";
     return this.#size > memoryLimit
       ? { path: this.#path, size: this.#size }
@@ -59,7 +61,7 @@ export class PartFile implements AsyncDisposable {
 
   /** SHA-256 of the content, 64 hex digits; after `finish`. */
   get sha256(): string {
-    if (this.#digest === undefined) throw new Error("not finished");
+    if (this.#digest === undefined) throw new Error("not finished, or not hashed");
     return this.#digest;
   }
 

@@ -78,7 +78,7 @@ const maxHeadBytes = 65_536;
  */
 export async function read(source: AsyncIterable<Uint8Array>, o: ReadOptions, signal?: AbortSignal): Promise<Read> {
   const input = new SealedInput(source, o.maxBytes, signal);
-  const part = new PartFile(o.directory);
+  const part = new PartFile(o.directory, { hashed: false });
   const reading = new Reading(o, part);
   try {
     const layers = await reading.outermost(new ByteReader(input));

@@ -8,6 +8,7 @@ import { homeAt, makeHome } from "../../src/node/home.ts";
 import { localTls } from "../../src/node/local-tls.ts";
 import { joinedConfig, writeConfig } from "../../src/node/new-config.ts";
 import { silentLog } from "../../src/pki/log.ts";
+import { openSqliteStore } from "../../src/sixid/store/sqlite.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
 const now = new Date();
@@ -49,6 +50,28 @@ test("an invitation that nobody could use is not made", async () => {
     details: { reach: reach.host },
   });
   expect(existsSync(join(home.domain, "directory.db"))).toBe(false);
+});
+
+test("who is invited without a name gets one that no program takes for a host's", async () => {
+  await using folder = await temporaryFolder();
+  const home = homeAt(join(folder.path, "alpha"), {});
+  makeHome(home);
+  initDomain(home, "alpha.test", now);
+  const config = { name: "alpha.test", host: "::1", sixidPort: 1, irpPort: 2, domains: [] };
+  const names: [string, string | undefined][] = [];
+  for (const [user, name] of [["j.doe"], ["anna-maria.o_neill"], ["zoë"], ["x.y", "X.Y of Z"], ["++"]] as const) {
+    const { identity } = await invite({ home, config, log: silentLog, clock }, user, name, { host: "::1", port: 2 });
+    const store = openSqliteStore(join(home.domain, "directory.db"));
+    names.push([user, (await store.user(identity))?.name]);
+    await store.close();
+  }
+  expect(names).toEqual([
+    ["j.doe", "J Doe"],
+    ["anna-maria.o_neill", "Anna Maria O Neill"],
+    ["zoë", "Zoë"],
+    ["x.y", "X.Y of Z"],
+    ["++", "++"],
+  ]);
 });
 
 test.each(["local.key", "local.pem", "local-ca.key"])(

@@ -196,3 +196,21 @@ function nested(levels: number): string {
   for (let i = 0; i < levels; i++) value = der.sequence(value);
   return value.toString("hex");
 }
+
+test("pieces of any size, many of them small, come as the content whole, and none overruns what encloses it", async () => {
+  const next = pseudoRandom(7, 600);
+  for (const indefinite of [true, false]) {
+    for (let round = 0; round < 20; round += 1) {
+      const parts = Array.from({ length: next() }, () => randomBytes(round % 4 === 0 ? next() * 300 : next() - 1));
+      const inside = Buffer.concat(parts.map((part) => der.octetString(part)));
+      const ber = indefinite
+        ? Buffer.concat([Buffer.of(0x24, 0x80), inside, Buffer.alloc(2)])
+        : der.encode(0x24, inside);
+      const source = reader(ber, round % 2 === 0 ? undefined : next() * 100);
+      expect((await bytesOf(source.octets(0x04))).equals(Buffer.concat(parts))).toBe(true);
+      await source.end();
+    }
+  }
+  const overrunning = Buffer.concat([Buffer.from("2407040101040202", "hex"), Buffer.from("0304010501", "hex")]);
+  expect((await failureOf(bytesOf(reader(overrunning).octets(0x04)))).code).toBe("seal-malformed");
+});

@@ -11,11 +11,11 @@ import { failureOf } from "../support/smime.ts";
 describe("a part file", () => {
   test("keeps 64 KiB in memory and makes a file of one byte more, for its owner alone", async () => {
     using folder = temporaryFolder();
-    await using small = new PartFile(folder.path);
+    await using small = new PartFile(folder.path, { hashed: true });
     for (let i = 0; i < 64; i++) await small.write(Buffer.alloc(1024, i));
     expect(await small.finish()).toMatchObject({ bytes: expect.objectContaining({ length: 65_536 }) });
     expect(readdirSync(folder.path)).toEqual([]);
-    await using large = new PartFile(folder.path);
+    await using large = new PartFile(folder.path, { hashed: true });
     await large.write(Buffer.alloc(65_537));
     const content = await large.finish();
     if (!("path" in content)) throw new Error("not a file");
@@ -32,7 +32,7 @@ describe("a part file", () => {
       [1, 70_000],
       [0, 0],
     ] as const) {
-      await using part = new PartFile(folder.path);
+      await using part = new PartFile(folder.path, { hashed: true });
       const pieces = Array.from({ length: count }, () => randomBytes(size));
       for (const piece of pieces) await part.write(piece);
       const content = await part.finish();
@@ -48,7 +48,7 @@ describe("a part file", () => {
     writeFileSync(taken, "older");
     symlinkSync("/nowhere", join(folder.path, "dangling"));
     for (const size of [10, 100_000]) {
-      await using part = new PartFile(folder.path);
+      await using part = new PartFile(folder.path, { hashed: true });
       await part.write(Buffer.alloc(size, 1));
       await part.finish();
       expect((await failureOf(part.moveTo(taken))).code).toBe("conflict");
@@ -63,7 +63,7 @@ describe("a part file", () => {
   test("has no name before it is finished, and is removed when it is disposed of at any time", async () => {
     using folder = temporaryFolder();
     for (const finish of [false, true]) {
-      await using part = new PartFile(folder.path);
+      await using part = new PartFile(folder.path, { hashed: true });
       await part.write(Buffer.alloc(2_000_000));
       expect(readdirSync(folder.path)).toHaveLength(1);
       if (finish) await part.finish();
@@ -76,7 +76,7 @@ describe("a part file", () => {
 
   test("a folder to move to that is missing is store-failed and loses nothing", async () => {
     using folder = temporaryFolder();
-    await using part = new PartFile(folder.path);
+    await using part = new PartFile(folder.path, { hashed: true });
     await part.write(Buffer.alloc(100_000));
     await part.finish();
     const target = join(folder.path, "sub", "name");
@@ -87,7 +87,7 @@ describe("a part file", () => {
   });
 
   test("a full disk is store-failed", async () => {
-    await using part = new PartFile("/dev/null");
+    await using part = new PartFile("/dev/null", { hashed: false });
     expect((await failureOf(part.write(Buffer.alloc(2_000_000)))).code).toBe("store-failed");
   });
 });
