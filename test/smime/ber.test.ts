@@ -211,6 +211,6 @@ test("pieces of any size, many of them small, come as the content whole, and non
       await source.end();
     }
   }
-  const overrunning = Buffer.concat([Buffer.from("2407040101040202", "hex"), Buffer.from("0304010501", "hex")]);
+  const overrunning = Buffer.concat([Buffer.from("2406040101040202", "hex"), Buffer.from("0304010501", "hex")]);
   expect((await failureOf(bytesOf(reader(overrunning).octets(0x04)))).code).toBe("seal-malformed");
 });
