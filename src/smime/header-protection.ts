@@ -11,13 +11,20 @@ export interface ProtectedMail {
 
 /** A header as the signed payload has it. */
 export interface ProtectedHeader {
-  /** `cipher`: also hidden from the world; `clear`: only signed; `none`: the payload says nothing of protection. */
-  readonly protection: "cipher" | "clear" | "none";
+  /**
+   * What the payload says of itself: `cipher`, also hidden from the world; `clear`, only signed; `v1`, written by the draft
+   * before RFC 9788 (`protected-headers="v1"`), which says nothing of what was hidden; `none`, nothing. It is a claim: what
+   * protects the payload are the layers around it (RFC 9788 §2.1.1).
+   */
+  readonly protection: "cipher" | "clear" | "v1" | "none";
   /** The fields of the mail itself, without those that describe the MIME part or the outer header. */
   readonly fields: readonly HeaderField[];
-  /** What stood outside, as the signer wrote it. */
+  /** What stood outside, as the signer wrote it; of `cipher` only, others have nothing to say of it (RFC 9788 §2.2). */
   readonly outer: readonly { readonly name: string; readonly value: string }[];
 }
+
+/** How one field was protected (RFC 9788 §4.3). */
+export type FieldProtection = "signed-and-encrypted" | "encrypted-only" | "signed-only" | "unprotected";
 
 /**
  * Moves all fields of a mail onto its payload and leaves outside what hcp_baseline (RFC 9788 §3.2.1) does: Subject becomes
@@ -35,13 +42,44 @@ export function protectHeader(head: EntityHead): ProtectedMail {
 
 /** Gives the protected fields of a signed payload's head back. They count only if the signature holds. */
 export function protectedHeader(payload: EntityHead): ProtectedHeader {
-  const hp = contentTypeOf(payload).parameters.get("hp")?.toLowerCase();
+  const protection = protectionOf(payload);
   const outer = payload.fields.flatMap((field) => (is(field, "HP-Outer") ? (readHpOuter(field.value) ?? []) : []));
   return {
-    protection: hp === "cipher" || hp === "clear" ? hp : "none",
+    protection,
     fields: payload.fields.filter((field) => !isStructural(field) && !is(field, "HP-Outer")),
-    outer,
+    outer: protection === "cipher" ? outer : [],
   };
+}
+
+/**
+ * HeaderFieldProtection (RFC 9788 §4.3.1) of one of `header.fields`, from what is inside alone. `layers`: what really lies
+ * around the payload. Only what its writer meant to hide is taken for hidden: encryption may have been added on the way.
+ */
+export function fieldProtection(
+  header: ProtectedHeader,
+  field: HeaderField,
+  layers: { readonly encrypted: boolean; readonly signed: boolean },
+): FieldProtection {
+  if (header.protection === "none") return "unprotected";
+  const exposed = header.outer.some((one) => is(field, one.name) && one.value === field.value);
+  if (layers.encrypted && header.protection === "cipher" && !exposed) {
+    return layers.signed ? "signed-and-encrypted" : "encrypted-only";
+  }
+  return layers.signed ? "signed-only" : "unprotected";
+}
+
+/** Whether a part only repeats hidden fields for programs that know no protected header: the draft's legacy display. */
+export function isLegacyDisplay(part: EntityHead): boolean {
+  const { value, parameters } = contentTypeOf(part);
+  return /^text\/(?:plain|rfc822-headers)$/.test(value) && parameters.has("protected-headers");
+}
+
+/** A parameter that RFC 9788 does not define is none of its (§2.1.1); both kinds at once are the newer one. */
+function protectionOf(payload: EntityHead): ProtectedHeader["protection"] {
+  const { parameters } = contentTypeOf(payload);
+  const hp = parameters.get("hp")?.toLowerCase();
+  if (hp === "cipher" || hp === "clear") return hp;
+  return hp === undefined && parameters.get("protected-headers")?.toLowerCase() === "v1" ? "v1" : "none";
 }
 
 /** The MIME fields of a sealed mail's outer header (RFC 8551 §3.5.1). */

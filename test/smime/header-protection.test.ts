@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { contentTypeOf, parseHead, serializeHead } from "../../src/smime/entity.ts";
-import { protectedHeader, protectHeader } from "../../src/smime/header-protection.ts";
+import { fieldProtection, isLegacyDisplay, protectedHeader, protectHeader } from "../../src/smime/header-protection.ts";
 
 const written = [
   "From: Alice <alice@example.test>",
@@ -102,4 +102,83 @@ test("a line near the limit is put onto its own, so that HP-Outer keeps to 998 o
 test("a payload that says nothing of protection is reported so", () => {
   const read = protectedHeader(parseHead(Buffer.from("From: a@x.test\r\nContent-Type: text/plain\r\n\r\n")));
   expect([read.protection, read.outer]).toEqual(["none", []]);
+});
+
+describe("RFC 9788 §4.3.1: how a field was protected, by what stands inside and what really lies around", () => {
+  const both = { encrypted: true, signed: true };
+  const signed = { encrypted: false, signed: true };
+  const encrypted = { encrypted: true, signed: false };
+  const neither = { encrypted: false, signed: false };
+  const payload = (type: string) =>
+    parseHead(
+      Buffer.from(
+        `From: a@x.test\r\nSubject: Merger\r\nHP-Outer: from: a@x.test\r\nHP-Outer: Subject: [...]\r\nContent-Type: text/plain${type}\r\n\r\n`,
+      ),
+    );
+  const states = (type: string, layers: typeof both) => {
+    const header = protectedHeader(payload(type));
+    return header.fields.map((field) => `${field.name} ${fieldProtection(header, field, layers)}`);
+  };
+
+  test.each([
+    ['; hp="cipher"', both, "From signed-only", "Subject signed-and-encrypted"],
+    // Encrypted, but by nobody who stands for it: what it says is shown as authentic by nobody.
+    ['; hp="cipher"', encrypted, "From unprotected", "Subject encrypted-only"],
+    // The claim alone hides nothing (§2.1.1).
+    ['; hp="cipher"', signed, "From signed-only", "Subject signed-only"],
+    ['; hp="cipher"', neither, "From unprotected", "Subject unprotected"],
+    // Encryption may have been added on the way: the writer did not mean to hide anything.
+    ['; hp="clear"', both, "From signed-only", "Subject signed-only"],
+    ['; hp="clear"', signed, "From signed-only", "Subject signed-only"],
+    ['; hp="clear"', encrypted, "From unprotected", "Subject unprotected"],
+    ['; protected-headers="v1"', both, "From signed-only", "Subject signed-only"],
+    ['; protected-headers="v1"', encrypted, "From unprotected", "Subject unprotected"],
+    ["", both, "From unprotected", "Subject unprotected"],
+  ] as const)("%s, %o", (type, layers, from, subject) => {
+    expect(states(type, layers)).toEqual([from, subject]);
+  });
+
+  test("HP-Outer counts in a payload that says cipher, and is no field of the mail in any", () => {
+    for (const type of ['; hp="clear"', '; protected-headers="v1"', "", '; hp="other"']) {
+      const read = protectedHeader(payload(type));
+      expect([read.outer, read.fields.map(({ name }) => name)]).toEqual([[], ["From", "Subject"]]);
+    }
+  });
+
+  test("a field that stands outside in another value was hidden; in another fold or case of its name it was not", () => {
+    const head = parseHead(
+      Buffer.from(
+        "To: Bob <b@x.test>,\r\n Carol <c@x.test>\r\nCc: d@x.test\r\nHP-Outer: TO: Bob <b@x.test>, Carol <c@x.test>\r\n" +
+          'HP-Outer: Cc: D@x.test\r\nContent-Type: text/plain; hp="CIPHER"\r\n\r\n',
+      ),
+    );
+    const header = protectedHeader(head);
+    expect(header.fields.map((field) => fieldProtection(header, field, both))).toEqual([
+      "signed-only",
+      "signed-and-encrypted",
+    ]);
+  });
+});
+
+describe("the draft before RFC 9788", () => {
+  const type = (text: string) => parseHead(Buffer.from(`Content-Type: ${text}\r\n\r\n`));
+
+  test.each([
+    ['text/plain; protected-headers="v1"', "v1"],
+    ["multipart/mixed; boundary=b; Protected-Headers=V1", "v1"],
+    ['text/plain; protected-headers="v2"', "none"],
+    ['text/plain; protected-headers="v1"; hp="cipher"', "cipher"],
+    // Who says hp means RFC 9788, even if it is not said well.
+    ['text/plain; protected-headers="v1"; hp="strong"', "none"],
+    ['text/plain; hp=""', "none"],
+  ])("%s: %s", (text, protection) => {
+    expect(protectedHeader(type(text)).protection).toBe(protection);
+  });
+
+  test("its legacy display is a part of text that is marked, nothing else", () => {
+    const marked = ['text/plain; protected-headers="v1"', 'text/rfc822-headers; protected-headers="v1"'];
+    expect(marked.map((text) => isLegacyDisplay(type(text)))).toEqual([true, true]);
+    const others = ["text/plain", 'multipart/mixed; protected-headers="v1"', 'text/html; protected-headers="v1"'];
+    expect(others.map((text) => isLegacyDisplay(type(text)))).toEqual([false, false, false]);
+  });
 });
