@@ -76,6 +76,7 @@ function ask(
     if (!limits.privateTargets && /^[\d.]+$|:/.test(literal) && !isGlobal(literal)) return reject(refused(literal));
     const request = (url.protocol === "https:" ? requestHttps : requestHttp)(url, options, resolve);
     request.on("error", (cause) => reject(cause instanceof SuiteError ? cause : unreachable(url, cause)));
+    request.on("close", () => reject(unreachable(url))); // after a 101 nothing else tells; without effect behind a response
     if (body !== undefined) request.write(body.bytes);
     request.end();
   });

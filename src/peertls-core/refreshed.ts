@@ -14,6 +14,7 @@ export class Refreshed {
   #timer: NodeJS.Timeout | undefined;
   #fetching: Promise<void> | undefined;
   #failures = 0;
+  #stopped = false;
 
   /** @param fetch resolves with the end of what came: at half of its life it is fetched again; "over": never again */
   constructor(fetch: () => Promise<Date | undefined | "over">, options: RefreshOptions) {
@@ -42,18 +43,21 @@ export class Refreshed {
 
   /** @param milliseconds give or take a tenth */
   later(milliseconds: number): void {
-    if (this.#o.signal.aborted) return;
+    if (this.#stopped || this.#o.signal.aborted) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.now(), milliseconds * (0.9 + 0.2 * this.#o.chance()));
     this.#timer.unref();
   }
 
+  /** For good; resolves when no fetch is under way any more. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     clearTimeout(this.#timer);
     await this.#fetching;
   }
 
   async #once(): Promise<void> {
+    if (this.#stopped) return;
     clearTimeout(this.#timer);
     try {
       const end = await this.#fetch();
@@ -63,7 +67,7 @@ export class Refreshed {
       const half = ((end?.getTime() ?? 0) - this.#o.clock().getTime()) / 2;
       this.later(Math.min(Math.max(half, SOONEST_MS), LATEST_MS));
     } catch (error) {
-      if (this.#o.signal.aborted) return;
+      if (this.#stopped || this.#o.signal.aborted) return;
       this.#failures += 1;
       if (this.#failures === 1) this.#o.onFailure(error);
       this.later(Math.min(MINUTE * 2 ** (this.#failures - 1), LAST_RETRY_MS));

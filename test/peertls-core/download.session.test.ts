@@ -145,3 +145,12 @@ test("a body is posted with its type", async () => {
     },
   );
 });
+
+test("a server that would rather speak another protocol is given up, and is not waited for without end", async () => {
+  await serving(
+    (_request, response) => void response.writeHead(101, { connection: "upgrade", upgrade: "other" }).end(),
+    async (base) => {
+      await expect(fetch(base)).rejects.toMatchObject({ code: "unreachable", temporary: true });
+    },
+  );
+});
