@@ -102,9 +102,10 @@ export class OcspAnswers {
     const response = parseOcspResponse(await download(url, { ...LIMITS, privateTargets }, signal, body));
     const finding = this.#verified(source, response, clock(), nonce);
     if (!this.#sources.has(certificate.sha256, source)) return "over"; // another certificate took its room meanwhile
-    await files.write(fileOf(source), response.der, kept(source));
-    source.finding = finding;
+    source.finding = finding; // before it is written: who is revoked is so on a full disk, too
     this.#o.changed();
+    await files.write(fileOf(source), response.der, kept(source));
+    if (!this.#sources.has(certificate.sha256, source)) await this.#removeFile(source);
     // It may be so new that the responder has not heard of it: then it is asked again soon.
     if (ocspStatusAt(finding, { time: clock(), graceMs: 0 }).status === "unknown")
       throw doesNotCount("the responder does not know the certificate");

@@ -99,9 +99,13 @@ export class KeptFiles {
   }
 
   async write(key: string, bytes: Uint8Array, about: object): Promise<void> {
-    const stem = this.#stem(key);
-    await writeWhole(`${stem}.bin`, bytes);
-    await writeWhole(`${stem}.json`, Buffer.from(JSON.stringify(about)));
+    await writeWhole(`${this.#stem(key)}.bin`, bytes);
+    await this.describe(key, about);
+  }
+
+  /** Of a thing that is there. */
+  async describe(key: string, about: object): Promise<void> {
+    await writeWhole(`${this.#stem(key)}.json`, Buffer.from(JSON.stringify(about)));
   }
 
   async remove(key: string): Promise<void> {
@@ -117,8 +121,11 @@ export class KeptFiles {
     take: (bytes: Buffer, about: unknown) => Promise<void>,
     failed: (name: string, error: unknown) => void,
   ): Promise<void> {
-    for (const name of await readdir(this.#directory)) {
-      if (name.endsWith(".new")) await unlink(join(this.#directory, name)).catch(() => undefined);
+    const names = new Set(await readdir(this.#directory));
+    for (const name of names) {
+      // What was cut short: of the two files of a thing the other comes second, and goes first.
+      const alone = name.endsWith(".bin") && !names.has(name.replace(/bin$/, "json"));
+      if (alone || name.endsWith(".new")) await unlink(join(this.#directory, name)).catch(() => undefined);
       if (!name.endsWith(".json")) continue;
       try {
         const about = JSON.parse(await readFile(join(this.#directory, name), "utf8")) as unknown;

@@ -24,6 +24,8 @@ interface ListSource extends Source {
   readonly issuers: Map<string, Certificate>;
   /** By kind, see `kindOf`: plain HTTP brings whatever somebody on the way wants, if only a CA has signed it. */
   readonly lists: Map<string, RevocationList>;
+  /** When what is on disk of each kind was written, with the use that is told there; a kind that is not there has none. */
+  readonly written: Map<string, { list: RevocationList; usedAt: number }>;
   usedAt: number;
 }
 
@@ -45,6 +47,7 @@ export interface ListTold {
   failures: number;
 }
 
+const DAY_MS = 86_400_000;
 const LIMITS = { maxBytes: 64 * 1024 * 1024, seconds: 60, redirects: 3 };
 const MAX_SOURCES = { anchor: 100, total: 1_000 };
 /** Memory for the lists of one anchor's CAs, and for all. */
@@ -55,7 +58,7 @@ const MAX_FETCHED_OCTETS = 256 * 1024 * 1024;
 const MAX_KINDS = 8;
 const MAX_ISSUERS = 64;
 /** A list that no peer's certificate needed for so long is let go. */
-const UNUSED_MS = 30 * 86_400_000;
+const UNUSED_MS = 30 * DAY_MS;
 
 /** Revocation lists by the URLs that certificates of good paths name. */
 export class RevocationLists {
@@ -121,6 +124,7 @@ export class RevocationLists {
       configured,
       issuers: new Map(),
       lists: new Map(),
+      written: new Map(),
       usedAt: this.#o.clock().getTime(),
       refreshed: this.#o.refreshed(url, () => this.#inTurn(anchor, () => this.#fetch(source))),
     };
@@ -129,7 +133,8 @@ export class RevocationLists {
 
   async #fetch(source: ListSource): Promise<Date | undefined | "over"> {
     const { anchor, url, configured, issuers, lists } = source;
-    const { clock, files, signal } = this.#o;
+    const { clock, signal } = this.#o;
+    if (!this.#isKept(source)) return "over"; // another URL took its room while it waited for its turn
     if (clock().getTime() - source.usedAt > UNUSED_MS) {
       this.#sources.delete(anchor, keyOf(url, configured));
       await this.#removeFiles(source);
@@ -138,15 +143,33 @@ export class RevocationLists {
     const privateTargets = configured || this.#o.privateTargets;
     const bytes = await download(url, { ...LIMITS, privateTargets, room: this.#room }, signal);
     const list = await readList(bytes, [...issuers.values()]);
-    if (!this.#sources.has(keyOf(url, configured), source)) return "over"; // another URL took its room meanwhile
+    if (!this.#isKept(source)) return "over";
     this.#check(source, list);
     const kind = kindOf(list);
     if (Buffer.compare(lists.get(kind)?.der ?? new Uint8Array(), list.der) !== 0) {
-      await files.write(fileOf(source, kind), list.der, kept(source));
-      lists.set(kind, list);
+      lists.set(kind, list); // before it is written: who is revoked is so on a full disk, too
       this.#o.changed();
     }
+    await this.#write(source, kind);
     return list.nextUpdate;
+  }
+
+  #isKept(source: ListSource): boolean {
+    return this.#sources.has(keyOf(source.url, source.configured), source);
+  }
+
+  /** Unless it is on disk already. That it is still in use is told there each day, for the next run. */
+  async #write(source: ListSource, kind: string): Promise<void> {
+    const { files } = this.#o;
+    const { usedAt } = source;
+    const list = source.lists.get(kind);
+    const written = source.written.get(kind);
+    if (list === undefined) return;
+    if (written?.list !== list) await files.write(fileOf(source, kind), list.der, kept(source));
+    else if (usedAt - written.usedAt > DAY_MS) await files.describe(fileOf(source, kind), kept(source));
+    else return;
+    source.written.set(kind, { list, usedAt });
+    if (!this.#isKept(source) || source.lists.get(kind) === undefined) await this.#removeFile(source, kind);
   }
 
   /** What an earlier run kept is checked as if it came now. */
@@ -154,12 +177,15 @@ export class RevocationLists {
     const { anchor, url, configured } = about;
     const source = this.#sources.get(anchor, keyOf(url, configured)) ?? this.#add(url, configured, anchor);
     if (source === undefined) return;
-    source.usedAt = about.usedAt;
+    // What is on disk tells of an earlier run: in this one it has a day to be used.
+    const now = this.#o.clock().getTime();
+    source.usedAt = Math.min(now, Math.max(about.usedAt, now - UNUSED_MS + DAY_MS));
     for (const one of about.issuers.map(readCertificate)) source.issuers.set(one.sha256, one);
     source.refreshed.later(this.#o.chance() * KEPT_REFRESH_MS);
     const list = await readList(bytes, [...source.issuers.values()]);
     this.#check(source, list);
     source.lists.set(kindOf(list), list);
+    source.written.set(kindOf(list), { list, usedAt: about.usedAt });
   }
 
   /** @throws SuiteError certificate-invalid for a list by somebody else, or older than the one of its kind that is kept; limit-exceeded */
@@ -181,10 +207,16 @@ export class RevocationLists {
     const [ended] = [...lists].find(([, { nextUpdate = now }]) => nextUpdate <= now) ?? [];
     if (ended === undefined) throw doesNotCount("too many kinds of lists");
     lists.delete(ended);
+    void this.#removeFile(source, ended);
   }
 
   async #removeFiles(source: ListSource): Promise<void> {
-    for (const kind of source.lists.keys()) await this.#o.files.remove(fileOf(source, kind)).catch(() => undefined);
+    for (const kind of source.lists.keys()) await this.#removeFile(source, kind);
+  }
+
+  async #removeFile(source: ListSource, kind: string): Promise<void> {
+    source.written.delete(kind);
+    await this.#o.files.remove(fileOf(source, kind)).catch(() => undefined);
   }
 
   async #inTurn<T>(anchor: string, run: () => Promise<T>): Promise<T> {

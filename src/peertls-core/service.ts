@@ -346,6 +346,7 @@ export function httpsClient(o: HttpsClientOptions): HttpsClient {
           },
         );
         outgoing.on("error", fail);
+        outgoing.on("close", () => fail(undefined)); // after a 101 nothing else tells; without effect behind an answer
         outgoing.end(what.body);
       }),
     close: () => agent.destroy(),
