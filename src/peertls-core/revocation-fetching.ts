@@ -45,6 +45,11 @@ export function isFetchable(url: string): boolean {
   return /^https?:\/\//i.test(url) && url.length <= MAX_URL;
 }
 
+/** Whether it names a list that can be had: a directory's (ldap) is as good as none. */
+export function namesList({ crlUrls }: Certificate): boolean {
+  return crlUrls.some(isFetchable);
+}
+
 export function doesNotCount(what: string): SuiteError {
   return new SuiteError("certificate-invalid", "what came about revocation does not count", {
     fault: "service",

@@ -11,6 +11,7 @@ import {
   type Fetching,
   isFetchable,
   KEPT_REFRESH_MS,
+  namesList,
   type When,
 } from "./revocation-fetching.ts";
 import { type Source, Sources } from "./sources.ts";
@@ -94,7 +95,7 @@ export class RevocationLists {
    */
   statusOf(certificate: Certificate, above: Above, when: When): RevocationStatus | undefined {
     const { issuer, anchor, path } = above;
-    const own = certificate.crlUrls.length > 0;
+    const own = namesList(certificate);
     const lists = (own ? certificate.crlUrls : when.configured).flatMap((url) => this.#at(url, !own, above));
     const { time, graceMs } = when;
     if (lists.length === 0) return undefined;

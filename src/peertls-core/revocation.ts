@@ -6,7 +6,7 @@ import { asSuiteError } from "../pki/suite-error.ts";
 import type { RevocationSource } from "./judging.ts";
 import { type KeptAnswer, OcspAnswers } from "./ocsp-answers.ts";
 import { KeptFiles, Refreshed } from "./refreshed.ts";
-import type { Above, Fetching } from "./revocation-fetching.ts";
+import { type Above, type Fetching, namesList } from "./revocation-fetching.ts";
 import { type KeptList, type ListTold, RevocationLists } from "./revocation-lists.ts";
 import type { RevocationState } from "./verdict.ts";
 
@@ -116,7 +116,7 @@ export class Revocations implements RevocationSource {
   ): "good" | "unchecked" | "unknown" | (RevocationStatus & { status: "revoked" }) {
     const { graceHours, lists: configured } = this.#o.ofAnchor(above.anchor.name);
     const when = { time, graceMs: graceHours * HOUR, configured };
-    if (certificate.crlUrls.length > 0 || configured.length > 0) {
+    if (namesList(certificate) || configured.length > 0) {
       const listed = this.#lists.statusOf(certificate, above, when);
       if (listed === undefined || listed.status === "unknown") return "unchecked";
       return listed.status === "revoked" ? listed : listed.status === "stale" ? "unknown" : "good";

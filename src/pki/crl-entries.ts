@@ -31,6 +31,8 @@ const maxEntries = 4_000_000;
 const maxSerialOctets = 32;
 /** Changes of issuer in an indirect list. */
 const maxIssuers = 10_000;
+/** Of their names: each is read by whoever looks something up. */
+const maxIssuerOctets = 1024 * 1024;
 /** Of critical extensions that are not understood one is enough to make the list unusable. */
 const maxCriticalUnknown = 16;
 
@@ -121,6 +123,7 @@ function scan(content: Uint8Array, indirect: boolean): Scanned {
   const issuers: Name[] = [];
   const criticalUnknown: Oid[] = [];
   let count = 0;
+  let issuerOctets = 0;
   for (let at = 0; at < content.length; ) {
     const end = endOf(content, at, der.tag.sequence);
     if (count === maxEntries) throw malformed("too many entries");
@@ -137,8 +140,11 @@ function scan(content: Uint8Array, indirect: boolean): Scanned {
     if (dateEnd > end) throw malformed("entry overruns");
     if (dateEnd < end && !isReasonAlone(content, dateEnd, end)) {
       const about = readExtensions(content.subarray(dateEnd, end), criticalUnknown);
-      if (about !== undefined && indirect) issuers.push(about);
-      if (issuers.length === maxIssuers) throw malformed("too many issuers");
+      if (about !== undefined && indirect) {
+        issuers.push(about);
+        issuerOctets += about.der.length;
+      }
+      if (issuers.length === maxIssuers || issuerOctets > maxIssuerOctets) throw malformed("too many issuers");
     }
     if (issuerOf !== undefined) issuerOf[count] = issuers.length; // stands for those that follow, too (RFC 5280 §5.3.3)
     starts[count++] = at;

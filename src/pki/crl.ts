@@ -29,6 +29,8 @@ export interface CrlScope extends Pick<DistributionPoint, "fullName" | "relative
 }
 
 const maxBytes = 64 * 1024 * 1024;
+/** Octets of memory for one of a name that was read (measured: about 20). */
+const nameWeight = 24;
 
 /**
  * A certificate revocation list, v1 or v2. It is read in one pass and kept as it came: an index of offsets, no object
@@ -66,6 +68,8 @@ export class RevocationList {
   readonly criticalUnknown: readonly Oid[];
   /** How many certificates it names. */
   readonly size: number;
+  /** Octets of memory that it takes. */
+  readonly weight: number;
   readonly #tbs: Uint8Array;
   readonly #signature: Uint8Array;
   readonly #algorithm: AlgorithmIdentifier;
@@ -113,6 +117,9 @@ export class RevocationList {
     this.#table = read?.table ?? tableOf(content, issuer, extensions.scope.indirect);
     this.#entries = new RevokedEntries(content, issuer, this.#table);
     this.size = this.#table.size;
+    const { slots, issuerOf, issuers } = this.#table;
+    const names = issuers.reduce((octets, { length }) => octets + length, 0);
+    this.weight = bytes.length + slots.byteLength + (issuerOf?.byteLength ?? 0) + nameWeight * names;
     this.criticalUnknown = [...critical, ...this.#table.criticalUnknown];
     if (read !== undefined) this.#signedBy.set(standardAlgorithms, new Map(read.signedBy));
   }
@@ -136,11 +143,6 @@ export class RevocationList {
   /** For another thread: see `parseRevocationList`. */
   get reading(): ListReading {
     return { table: this.#table, signedBy: [...(this.#signedBy.get(standardAlgorithms) ?? [])] };
-  }
-
-  /** Octets of memory that it takes. */
-  get weight(): number {
-    return this.der.length + this.#table.slots.byteLength + (this.#table.issuerOf?.byteLength ?? 0);
   }
 
   #verify(signer: Certificate, algorithms: AlgorithmPolicy): boolean {

@@ -4,6 +4,7 @@ import { createServer, type Server } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { readList } from "../../src/peertls-core/read-list.ts";
 import { Revocations } from "../../src/peertls-core/revocation.ts";
 import { type Certificate, parseCertificate } from "../../src/pki/certificate.ts";
 import { issueRevocationList, type RevocationListTemplate } from "../../src/pki/crl-issue.ts";
@@ -179,6 +180,28 @@ test("a list that stays the same and in use outlives a restart after any time, a
   expect(known.sources).toEqual([]);
   expect(await readdir(folder.path)).toEqual([]);
 });
+
+test("a large list that no issuer signed is refused before it comes to the thread that everybody waits for", async () => {
+  const entries = Array.from({ length: 15_000 }, () => ({
+    serial: Buffer.concat([Buffer.of(1), randomBytes(15)]),
+    since: new Date(),
+  }));
+  const bytes = list([], { entries, issuer: { certificate: alpha.issuing.certificate, privateKey: makeEcKey() } });
+  expect(bytes.length).toBeGreaterThan(256 * 1024);
+  await expect(readList(bytes, [alpha.issuing.certificate, alpha.root.certificate])).rejects.toMatchObject({
+    details: { what: "signature" },
+  });
+});
+
+test.each(["ldap://ca.alpha.test/o=alpha?certificateRevocationList", "ftp://ca.alpha.test/crl"])(
+  "where the list that a certificate names cannot be had (%s) its responder is asked",
+  async (crlUrl) => {
+    await using folder = await temporaryFolder();
+    await using known = await open(folder.path);
+    answer = revokedAnswer;
+    expect(await settled(known, person({ crlUrl, ocspUrl: base }))).toBe("revoked");
+  },
+);
 
 test("what a run that was cut short left half written is cleared away", async () => {
   await using folder = await temporaryFolder();

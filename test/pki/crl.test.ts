@@ -355,6 +355,17 @@ describe("limits and malformed input", () => {
     expect(list({ entries: entries.slice(1), scope: { indirect: true } }).size).toBe(9_999);
   });
 
+  test("the names in an indirect list weigh what they take when they are read, and more than a mebibyte is too much", () => {
+    const named = (count: number) =>
+      Array.from({ length: count }, (_, n) => {
+        const name = Array.from({ length: 64 }, (_, m) => [attributeType.commonName, `${n} ${m} ${"x".repeat(80)}`]);
+        return { ...entry(n), issuer: encodeName(name as [string, string][]) };
+      });
+    const some = list({ entries: named(100), scope: { indirect: true } });
+    expect(some.weight).toBeGreaterThan(20 * some.der.length);
+    malformed(make({ entries: named(180), scope: { indirect: true } }));
+  });
+
   test("of many critical extensions that nobody knows a few are told", () => {
     const odd = (n: number) =>
       der.sequence(der.integer(n), der.time(now), der.sequence(encodeExtension(`1.2.3.${n}`, true, der.nullValue())));
