@@ -6,6 +6,7 @@ import { demoCommand } from "./demo.ts";
 import { domainCommand } from "./domain.ts";
 import { initCommand } from "./init.ts";
 import { nodeCommands } from "./node-commands.ts";
+import { sealCommands } from "./seal-commands.ts";
 import { startCommand } from "./start.ts";
 import { visible } from "./terminal.ts";
 
@@ -25,6 +26,7 @@ for (const command of [
   initCommand(),
   ...contentCommands(),
   ...nodeCommands(),
+  ...sealCommands(),
   domainCommand(),
   configCommand(),
   demoCommand(),

@@ -4,7 +4,7 @@ import type { StoredEvent } from "../delivery/events.ts";
 import type { Store } from "../delivery/store.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { parseIdentity } from "../pki/identity.ts";
-import { pemToDer } from "../pki/pem.ts";
+import { derToPem, pemToDer } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { loadConfig } from "./config.ts";
 import { contentMethods } from "./content-methods.ts";
@@ -41,6 +41,7 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
     lookup: method(z.strictObject({ identity: person }), async ({ identity }, _emit, signal) => {
       const record = await node.directory.lookup(parseIdentity(identity), { fresh: true }, signal);
       const { name, seq, trust, stale } = record;
+      const [newest] = record.encryption;
       const devices = record.devices.map(({ label, fingerprint, addresses, seen }) => ({
         label,
         fingerprint,
@@ -55,6 +56,8 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
         stale,
         devices,
         encryption: record.encryption.map((one) => one.fingerprint),
+        ...(newest === undefined ? {} : { certificate: derToPem(newest.der, "CERTIFICATE") }),
+        opens: record.capabilities.cms,
       };
     }),
     contacts: method(nothing, async () => state.contacts()),
