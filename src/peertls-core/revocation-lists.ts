@@ -145,8 +145,7 @@ export class RevocationLists {
     const bytes = await download(url, { ...LIMITS, privateTargets, room: this.#room }, signal);
     const list = await readList(bytes, [...issuers.values()]);
     if (!this.#isKept(source)) return "over";
-    this.#check(source, list);
-    const kind = kindOf(list);
+    const kind = this.#checked(source, list);
     if (Buffer.compare(lists.get(kind)?.der ?? new Uint8Array(), list.der) !== 0) {
       lists.set(kind, list); // before it is written: who is revoked is so on a full disk, too
       this.#o.changed();
@@ -184,17 +183,22 @@ export class RevocationLists {
     for (const one of about.issuers.map(readCertificate)) source.issuers.set(one.sha256, one);
     source.refreshed.later(this.#o.chance() * KEPT_REFRESH_MS);
     const list = await readList(bytes, [...source.issuers.values()]);
-    this.#check(source, list);
-    source.lists.set(kindOf(list), list);
-    source.written.set(kindOf(list), { list, usedAt: about.usedAt });
+    const kind = this.#checked(source, list);
+    source.lists.set(kind, list);
+    source.written.set(kind, { list, usedAt: about.usedAt });
   }
 
-  /** @throws SuiteError certificate-invalid for a list by somebody else, or older than the one of its kind that is kept; limit-exceeded */
-  #check(source: ListSource, list: RevocationList): void {
+  /**
+   * @returns its kind
+   * @throws SuiteError certificate-invalid for a list by somebody else, or older than the one of its kind that is kept; limit-exceeded
+   */
+  #checked(source: ListSource, list: RevocationList): string {
     const { lists, issuers } = source;
     if (list.criticalUnknown.length > 0) throw doesNotCount("critical extension");
-    if (![...issuers.values()].some((issuer) => list.signedBy(issuer))) throw doesNotCount("signature");
-    const last = lists.get(kindOf(list));
+    const signer = [...issuers.values()].find((issuer) => list.signedBy(issuer));
+    if (signer === undefined) throw doesNotCount("signature");
+    const kind = kindOf(list, signer);
+    const last = lists.get(kind);
     if (last !== undefined && list.thisUpdate < last.thisUpdate) throw doesNotCount("older than the last");
     const more = list.weight - (last?.weight ?? 0);
     const [ofAnchor, ofAll] = [weightOf(this.#sources.of(source.anchor)), weightOf(this.#sources)];
@@ -203,12 +207,13 @@ export class RevocationLists {
         fault: "service",
         details: { anchor: source.anchor, octets: list.weight },
       });
-    if (last !== undefined || lists.size < MAX_KINDS) return;
+    if (last !== undefined || lists.size < MAX_KINDS) return kind;
     const now = this.#o.clock();
     const [ended] = [...lists].find(([, { nextUpdate = now }]) => nextUpdate <= now) ?? [];
     if (ended === undefined) throw doesNotCount("too many kinds of lists");
     lists.delete(ended);
     void this.#removeFile(source, ended);
+    return kind;
   }
 
   async #removeFiles(source: ListSource): Promise<void> {
@@ -237,10 +242,11 @@ export class RevocationLists {
 
 /**
  * What a list tells of: it takes the place of an earlier one of the same kind only. Else whoever can change what comes
- * over HTTP would bring the CA's list of other certificates, or of what is new, and nobody would be revoked any more.
+ * over HTTP would bring the CA's list of other certificates, or of what is new, and nobody would be revoked any more; or
+ * that of another CA of the same name.
  */
-function kindOf({ issuer, deltaBase, scope }: RevocationList): string {
-  return JSON.stringify([issuer.key, deltaBase !== undefined, scope]);
+function kindOf({ issuer, deltaBase, scope }: RevocationList, signer: Certificate): string {
+  return JSON.stringify([issuer.key, signer.fingerprint, deltaBase !== undefined, scope]);
 }
 
 function keyOf(url: string, configured: boolean): string {

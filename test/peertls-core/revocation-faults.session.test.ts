@@ -13,7 +13,7 @@ import { issueCertificate } from "../../src/pki/issue.ts";
 import { silentLog } from "../../src/pki/log.ts";
 import { issueOcspResponse } from "../../src/pki/ocsp-issue.ts";
 import { parseOcspRequest } from "../../src/pki/ocsp-request.ts";
-import { authTemplate, makeEcKey, makeTestDomain } from "../support/pki.ts";
+import { authTemplate, makeCa, makeEcKey, makeTestDomain } from "../support/pki.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
 const HOUR = 3_600_000;
@@ -202,6 +202,27 @@ test.each(["ldap://ca.alpha.test/o=alpha?certificateRevocationList", "ftp://ca.a
     expect(await settled(known, person({ crlUrl, ocspUrl: base }))).toBe("revoked");
   },
 );
+
+test("a list of another CA that bears the same name does not take the place of the list", async () => {
+  await using folder = await temporaryFolder();
+  const carol = person({ crlUrl: `${base}/crl` });
+  const { subjectDer } = alpha.issuing.certificate;
+  const double = makeCa("the same", new Date(), { issuer: alpha.root, differences: { subject: subjectDer } });
+  const mallory = person({ crlUrl: `${base}/crl` }, { ...alpha, issuing: double });
+  const [crl, other] = [list([carol]), list([], { issuer: double })];
+  {
+    await using known = await open(folder.path);
+    answer = () => crl;
+    expect(await settled(known, carol)).toBe("revoked");
+    known.stateOf([mallory, double.certificate, alpha.root.certificate], alpha.anchor, clock());
+    answer = () => other;
+    expect(await settled(known, carol)).toBe("revoked");
+    expect(known.sources.map(({ entries }) => entries)).toEqual([1, 0]);
+  }
+  answer = undefined;
+  await using again = await open(folder.path);
+  expect(state(again, carol)).toBe("revoked");
+});
 
 test("what a run that was cut short left half written is cleared away", async () => {
   await using folder = await temporaryFolder();
