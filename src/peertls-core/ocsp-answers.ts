@@ -14,6 +14,7 @@ import {
   type When,
 } from "./revocation-fetching.ts";
 import { type Source, Sources } from "./sources.ts";
+import { Turns } from "./turns.ts";
 
 /** What a responder says of one certificate. */
 interface AnswerSource extends Source {
@@ -42,12 +43,15 @@ export interface Answered {
 
 const LIMITS = { maxBytes: 64 * 1024, seconds: 15, redirects: 3 };
 const MAX_SOURCES = { anchor: 2_000, total: 10_000 };
+/** So many responders of one anchor's CAs are asked at once: each costs a file descriptor, and may be silent. */
+const AT_ONCE = 16;
 const NONCE_BYTES = 32;
 
 /** OCSP answers for certificates that name no list. */
 export class OcspAnswers {
   readonly #o: Fetching;
   readonly #sources = new Sources<AnswerSource>(MAX_SOURCES, (source) => void this.#removeFile(source));
+  readonly #turns = new Turns(AT_ONCE);
 
   constructor(options: Fetching) {
     this.#o = options;
@@ -84,7 +88,7 @@ export class OcspAnswers {
       issuer,
       trustAnchor: anchor,
       finding: undefined,
-      refreshed: this.#o.refreshed(url, () => this.#fetch(source)),
+      refreshed: this.#o.refreshed(url, () => this.#turns.run(anchor.name, () => this.#fetch(source))),
     };
     return this.#sources.add(certificate.sha256, source) ? source : undefined;
   }
@@ -92,6 +96,7 @@ export class OcspAnswers {
   async #fetch(source: AnswerSource): Promise<Date | undefined | "over"> {
     const { anchor, url, certificate, issuer } = source;
     const { clock, files, privateTargets, random, signal } = this.#o;
+    if (!this.#sources.has(certificate.sha256, source)) return "over"; // another took its room while it waited
     if (certificate.validity.notAfter < clock()) {
       this.#sources.delete(anchor, certificate.sha256);
       await this.#removeFile(source);
@@ -101,7 +106,7 @@ export class OcspAnswers {
     const body = { type: "application/ocsp-request", bytes: makeOcspRequest({ certificate, issuer, nonce }) };
     const response = parseOcspResponse(await download(url, { ...LIMITS, privateTargets }, signal, body));
     const finding = this.#verified(source, response, clock(), nonce);
-    if (!this.#sources.has(certificate.sha256, source)) return "over"; // another certificate took its room meanwhile
+    if (!this.#sources.has(certificate.sha256, source)) return "over";
     source.finding = finding; // before it is written: who is revoked is so on a full disk, too
     this.#o.changed();
     await files.write(fileOf(source), response.der, kept(source));

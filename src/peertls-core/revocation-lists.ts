@@ -15,6 +15,7 @@ import {
   type When,
 } from "./revocation-fetching.ts";
 import { type Source, Sources } from "./sources.ts";
+import { Turns } from "./turns.ts";
 
 /** A list's place, and what is known of it. */
 interface ListSource extends Source {
@@ -67,7 +68,7 @@ export class RevocationLists {
   readonly #sources = new Sources<ListSource>(MAX_SOURCES, (source) => void this.#removeFiles(source));
   readonly #room: Room = { octets: MAX_FETCHED_OCTETS };
   /** One list of an anchor at a time: who names many slow places waits for them alone. */
-  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #turns = new Turns(1);
 
   constructor(options: Fetching) {
     this.#o = options;
@@ -127,7 +128,7 @@ export class RevocationLists {
       lists: new Map(),
       written: new Map(),
       usedAt: this.#o.clock().getTime(),
-      refreshed: this.#o.refreshed(url, () => this.#inTurn(anchor, () => this.#fetch(source))),
+      refreshed: this.#o.refreshed(url, () => this.#turns.run(anchor, () => this.#fetch(source))),
     };
     return this.#sources.add(keyOf(url, configured), source) ? source : undefined;
   }
@@ -223,20 +224,6 @@ export class RevocationLists {
   async #removeFile(source: ListSource, kind: string): Promise<void> {
     source.written.delete(kind);
     await this.#o.files.remove(fileOf(source, kind)).catch(() => undefined);
-  }
-
-  async #inTurn<T>(anchor: string, run: () => Promise<T>): Promise<T> {
-    const mine = (this.#turns.get(anchor) ?? Promise.resolve()).then(run);
-    const over = mine.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.#turns.set(anchor, over);
-    try {
-      return await mine;
-    } finally {
-      if (this.#turns.get(anchor) === over) this.#turns.delete(anchor);
-    }
   }
 }
 

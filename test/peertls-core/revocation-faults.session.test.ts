@@ -153,6 +153,22 @@ test("places that made room while they waited for their turn are never asked", a
   expect(new Set(asked).size).toBe(101);
 });
 
+test("of silent responders only some are asked at once, and another anchor's is not kept waiting by them", async () => {
+  await using folder = await temporaryFolder();
+  await using known = await open(folder.path);
+  const { promise, resolve: goOn } = Promise.withResolvers<void>();
+  held = promise;
+  for (let n = 0; n < 60; n += 1) state(known, person({ ocspUrl: `${base}/${n}` }));
+  await expect.poll(() => asked).toHaveLength(16);
+  const gamma = makeTestDomain({ domain: "gamma.test" });
+  known.stateOf([person({ ocspUrl: `${base}/gamma` }, gamma), gamma.issuing.certificate], gamma.anchor, clock());
+  await expect.poll(() => asked).toHaveLength(17);
+  expect(asked.at(-1)).toBe("/gamma");
+  goOn();
+  await known.refresh();
+  expect(new Set(asked).size).toBe(61);
+});
+
 test("a list that stays the same and in use outlives a restart after any time, and one that is not in use goes", async () => {
   await using folder = await temporaryFolder();
   const carol = person({ crlUrl: `${base}/crl` });
