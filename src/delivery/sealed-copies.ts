@@ -8,6 +8,7 @@ import { type Health, storeFailed } from "./health.ts";
 /** Sealed bytes up to this size are kept in memory and made anew by each attempt: nobody resumes them in the middle. */
 const MEMORY_BYTES = 65_536;
 const WRITE_BYTES = 262_144;
+const MAX_PIECES = 512; // writev takes at most IOV_MAX, 1024
 
 /** The bytes of one attempt: the same at each `open`, and in the next attempt if the transfer is the same. */
 export interface SealedCopy {
@@ -103,36 +104,52 @@ async function fileCopy(directory: string, copy: Kept): Promise<SealedCopy> {
 
 /** Keeps little in memory, writes more to `path`, synced. Leaves nothing when the source fails. */
 async function spool(source: AsyncIterable<Uint8Array>, path: string, health: Health): Promise<{ memory?: Buffer }> {
-  const gathered: Buffer[] = [];
+  let gathered: Uint8Array[] = [];
   let bytes = 0;
   let file: FileHandle | undefined;
+  let writing: Promise<void> = Promise.resolve();
+  /** Begins to write what was gathered, once what came before it is written: meanwhile the next is sealed. */
   const flush = async () => {
-    const block = Buffer.concat(gathered);
-    gathered.length = 0;
+    await writing;
+    const pieces = gathered;
+    gathered = [];
     bytes = 0;
-    try {
-      file ??= await open(path, "wx", 0o600);
-      for (let at = 0; at < block.length; ) at += (await file.write(block, at)).bytesWritten;
-    } catch (error) {
+    file ??= await open(path, "wx", 0o600).catch((error: unknown) => {
       throw storeFailed("write", error);
-    }
+    });
+    writing = writeAll(file, pieces);
+    writing.catch(() => undefined); // told by whoever waits next
   };
   try {
     for await (const chunk of source) {
-      gathered.push(Buffer.from(chunk));
+      gathered.push(chunk);
       bytes += chunk.length;
-      if (bytes >= WRITE_BYTES) await flush();
+      if (bytes >= WRITE_BYTES || gathered.length >= MAX_PIECES) await flush();
     }
     if (file === undefined && bytes <= MEMORY_BYTES) return { memory: Buffer.concat(gathered) };
     await flush();
+    await writing;
     await (file as FileHandle | undefined)?.datasync().catch((error: unknown) => {
       throw health.fail(error, "fdatasync");
     });
     return {};
   } catch (error) {
+    await writing.catch(() => undefined);
     await rm(path, { force: true });
     throw error;
   } finally {
     await (file as FileHandle | undefined)?.close();
+  }
+}
+
+async function writeAll(file: FileHandle, pieces: readonly Uint8Array[]): Promise<void> {
+  try {
+    const { bytesWritten } = await file.writev(pieces);
+    const size = pieces.reduce((sum, { length }) => sum + length, 0);
+    if (bytesWritten === size) return;
+    const rest = Buffer.concat(pieces).subarray(bytesWritten); // a short write: the disk is nearly full
+    for (let at = 0; at < rest.length; ) at += (await file.write(rest, at)).bytesWritten;
+  } catch (error) {
+    throw storeFailed("write", error);
   }
 }

@@ -2,7 +2,8 @@ import * as der from "../pki/der.ts";
 
 /** Content up to this size is written as DER; above, as indefinite lengths around chunks. */
 export const definiteLimit = 1_048_576;
-export const chunkBytes = 262_144;
+/** Pieces that together are smaller than this go into one chunk. */
+const joinedBytes = 65_536;
 
 /** Identifier octet and indefinite length (X.690 §8.1.3.6), for each value that is opened. */
 export function opened(...identifiers: readonly number[]): Buffer {
@@ -14,25 +15,32 @@ export function closed(count: number): Buffer {
   return Buffer.alloc(2 * count);
 }
 
-/** OCTET STRINGs of 256 KiB, the last one shorter, none empty: the inside of a constructed OCTET STRING. */
+/**
+ * OCTET STRINGs, none empty: the inside of a constructed OCTET STRING. What comes in large pieces goes on uncopied, each an
+ * OCTET STRING; small ones are joined. A piece must not change before it was taken.
+ */
 export async function* octetChunks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
-  const header = Buffer.of(der.tag.octetString, 0x83, 0x04, 0x00, 0x00); // 0x040000 = 256 KiB
-  let chunk = Buffer.allocUnsafe(header.length + chunkBytes);
-  let used = header.length;
+  let pending = Buffer.allocUnsafe(joinedBytes);
+  let used = 0;
   for await (const piece of source) {
-    for (let taken = 0; taken < piece.length; ) {
-      const count = Math.min(chunk.length - used, piece.length - taken);
-      chunk.set(piece.subarray(taken, taken + count), used);
-      used += count;
-      taken += count;
-      if (used < chunk.length) continue;
-      header.copy(chunk);
-      yield chunk;
-      chunk = Buffer.allocUnsafe(header.length + chunkBytes);
-      used = header.length;
+    if (used + piece.length >= joinedBytes) {
+      yield Buffer.concat([octetHeader(used + piece.length), pending.subarray(0, used)]);
+      yield Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+      used = 0;
+      pending = Buffer.allocUnsafe(joinedBytes);
+    } else {
+      pending.set(piece, used);
+      used += piece.length;
     }
   }
-  if (used > header.length) yield der.octetString(chunk.subarray(header.length, used));
+  if (used > 0) yield der.octetString(pending.subarray(0, used));
+}
+
+/** Identifier and length of an OCTET STRING. */
+function octetHeader(length: number): Buffer {
+  const bytes = length.toString(16);
+  const octets = Buffer.from(bytes.padStart(bytes.length + (bytes.length % 2), "0"), "hex");
+  return Buffer.concat([Buffer.of(der.tag.octetString, 0x80 | octets.length), octets]);
 }
 
 export type Gathered = { small: Buffer } | { large: AsyncIterable<Uint8Array> };

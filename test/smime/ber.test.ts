@@ -127,16 +127,20 @@ test("a length past the end of a long stream is not waited for in memory", async
   expect((await failureOf(source.element())).code).toBe("seal-malformed");
 });
 
-test("octets are written in chunks of exactly 256 KiB, the last one shorter, none empty", async () => {
-  const lengths = async (size: number) => {
-    const ber = await bytesOf(octetChunks(new Pieces(Buffer.alloc(size), pseudoRandom(size, 100_000))));
-    const found: number[] = [];
-    for (const cursor = new der.DerCursor(ber); !cursor.done; ) found.push(cursor.next(0x04).content.length);
-    return found;
+test("octets are written as they come, small pieces joined to 64 KiB, none empty", async () => {
+  const written = async (bytes: Buffer, pieces: number | (() => number)) => {
+    const ber = await bytesOf(octetChunks(new Pieces(bytes, pieces)));
+    const found: Uint8Array[] = [];
+    for (const cursor = new der.DerCursor(ber); !cursor.done; ) found.push(cursor.next(0x04).content);
+    expect(Buffer.concat(found).equals(bytes)).toBe(true);
+    return found.map(({ length }) => length);
   };
-  expect(await lengths(0)).toEqual([]);
-  expect(await lengths(262_144)).toEqual([262_144]);
-  expect(await lengths(600_000)).toEqual([262_144, 262_144, 75_712]);
+  expect(await written(Buffer.alloc(0), 1)).toEqual([]);
+  expect(await written(randomBytes(300_000), 262_144)).toEqual([262_144, 37_856]);
+  expect(await written(randomBytes(65_536), 1)).toEqual([65_536]);
+  expect(await written(randomBytes(200_000), 10_000)).toEqual([70_000, 70_000, 60_000]);
+  const sizes = await written(randomBytes(3_000_000), pseudoRandom(5, 200_000));
+  expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(65_536);
 });
 
 test("gathering reads ahead to the limit and not one piece further", async () => {

@@ -102,14 +102,14 @@ test("above 1 MiB, random pieces open the same, too", async () => {
   }
 });
 
-test("up to 1 MiB the seal is DER of definite lengths, above in chunks of 256 KiB", async () => {
+test("up to 1 MiB the seal is DER of definite lengths, above of indefinite ones around pieces", async () => {
   const small = await bytesOf(ec.seal(new Pieces(randomBytes(1_040_000))));
   expect(small.readUInt32BE(0) >>> 8).toBe(0x3083_0f);
   expect(small.readUIntBE(2, 3)).toBe(small.length - 5);
   const large = await bytesOf(ec.seal(new Pieces(randomBytes(1_600_000))));
   expect(large.readUInt16BE(0)).toBe(0x3080);
   expect(large.subarray(-6)).toEqual(Buffer.alloc(6));
-  expect(large.indexOf(Buffer.from("a0800483040000", "hex"))).toBeGreaterThan(0);
+  expect(large.indexOf(Buffer.from("a0800483", "hex"))).toBeGreaterThan(0);
 });
 
 test("every one of several recipients opens it, with RSA or EC", async () => {
