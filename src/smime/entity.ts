@@ -90,6 +90,12 @@ export function contentTypeOf(head: EntityHead): Parameterised {
   return parseParameterised(fieldOf(head, "Content-Type")?.value ?? "text/plain; charset=us-ascii");
 }
 
+/** Whether what describes the body stands there twice: programs differ in which one they go by. */
+export function isAmbiguous(head: EntityHead): boolean {
+  const describing = ["content-type", "content-transfer-encoding"];
+  return describing.some((name) => head.fields.filter((field) => field.name.toLowerCase() === name).length > 1);
+}
+
 /** Content-Transfer-Encoding, lower case. */
 export function transferEncodingOf(head: EntityHead): string {
   return parseParameterised(fieldOf(head, "Content-Transfer-Encoding")?.value ?? "7bit").value;

@@ -72,7 +72,8 @@ const maxAheadMs = 600_000;
  * named ("seal-malformed", "seal-unsupported", "seal-not-for-us", "not-sealed"); the peer's budget ("seal-rate-limited");
  * one private-key operation; then decrypting, parsing and writing, the authentication tag and the signature, all of whose
  * faults are one, "seal-unreadable", told when the source has been read to its end; the signer's path ("seal-untrusted"),
- * who the signer is ("seal-wrong-signer"), to whom it is addressed ("seal-not-addressed"). "seal-too-large",
+ * who the signer is ("seal-wrong-signer"), to whom it is addressed ("seal-not-addressed"); these three are "seal-unreadable",
+ * too, if the cipher has no tag. "seal-too-large",
  * "store-failed", and what the source itself throws, at any time.
  */
 export async function open(source: AsyncIterable<Uint8Array>, o: OpenOptions, signal?: AbortSignal): Promise<Opened> {
@@ -149,9 +150,11 @@ async function openWith(contentKey: Buffer, envelope: Envelope, o: OpenOptions):
       [Symbol.asyncDispose]: () => part[Symbol.asyncDispose](),
     };
   } catch (thrown) {
-    if (countsAsFailure(thrown)) o.budget.count(o.peer, o.clock());
+    const counts = countsAsFailure(thrown);
+    if (counts) o.budget.count(o.peer, o.clock());
     await part[Symbol.asyncDispose]().catch(() => undefined); // the first failure is the one to tell
-    throw thrown;
+    // Without a tag anybody can change what stands beside the signed content, certificates say, and see what comes of it.
+    throw counts && envelope.head.tagBytes === 0 ? unreadable(thrown) : thrown;
   }
 }
 

@@ -7,7 +7,7 @@ import { decodeBase64 } from "./base64.ts";
 import { BerReader } from "./ber-read.ts";
 import { ByteReader, coalesce } from "./byte-reader.ts";
 import { decompressContent } from "./compressed.ts";
-import { contentTypeOf, type EntityHead, parseHead, readHeadBytes } from "./entity.ts";
+import { contentTypeOf, type EntityHead, isAmbiguous, parseHead, readHeadBytes } from "./entity.ts";
 import { decryptContent, enterContentInfo, isEnveloped, leaveContentInfo, readEnvelopeHead } from "./envelope-read.ts";
 import { malformed, unreadable, unsupported } from "./failure.ts";
 import type { Keyring } from "./keyring.ts";
@@ -107,7 +107,8 @@ export async function read(source: AsyncIterable<Uint8Array>, o: ReadOptions, si
 
 function protectionOf(layers: readonly Layer[]): Read["protection"] {
   const holds = (layer: Layer) => layer.kind === "signed" && layer.signatures.length > 0;
-  const encrypted = layers.findIndex(({ kind }) => kind === "encrypted");
+  // Whoever signs around somebody's ciphertext does not stand for what is in it: the signature has to be inside.
+  const encrypted = layers.findLastIndex(({ kind }) => kind === "encrypted");
   if (encrypted < 0) return layers.some(holds) ? "signed" : "none";
   return layers.slice(encrypted).some(holds) ? "sealed" : "encrypted";
 }
@@ -156,7 +157,7 @@ class Reading {
     if (type === contentType.compressedData) {
       this.#compressions += 1;
       if (this.#compressions > maxCompressions) throw malformed("compressed twice");
-      return [{ kind: "compressed" }, ...(await this.#through(decompressContent(ber)))];
+      return [{ kind: "compressed" }, ...(await this.#through(decompressContent(ber, this.#o.maxBytes)))];
     }
     if (type !== contentType.signedData) throw unsupported("content type");
     if (this.#o.detached === undefined)
@@ -234,6 +235,7 @@ async function smimeHead(reader: ByteReader): Promise<EntityHead | undefined> {
 }
 
 function isSmime(head: EntityHead): boolean {
+  if (isAmbiguous(head)) return false; // what another program takes for the type is not what would be verified here
   const { value, parameters } = contentTypeOf(head);
   if (/^application\/(?:x-)?pkcs7-mime$/.test(value)) return true;
   return (

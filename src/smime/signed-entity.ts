@@ -6,6 +6,7 @@ import { ByteReader, coalesce } from "./byte-reader.ts";
 import {
   contentTypeOf,
   type EntityHead,
+  isAmbiguous,
   parseHead,
   readHeadBytes,
   serializeHead,
@@ -47,6 +48,7 @@ export async function readSignedEntity(plaintext: AsyncIterable<Buffer>, keep: K
   const stream = keep.what === "entity" ? kept(outer.rest(), keep.write) : outer.rest();
   const reader = new ByteReader(stream);
   const head = parseHead(await readHeadBytes(reader));
+  if (isAmbiguous(head)) throw malformed("two types");
   if (keep.what === "entity" && !head.fields.every(isMime)) {
     throw malformed("fields outside the signature"); // whoever shows the entity would show them as if they were signed
   }
