@@ -50,7 +50,7 @@ export class Requests {
   async takeBoxed(request: VerifiedRequest): Promise<"kept" | "later" | "refused"> {
     const verdict = this.#judge(request);
     const { from } = request;
-    if (verdict.admit && verdict.by.rule !== "request") {
+    if (this.#isPeer(request)) {
       this.#knockSoon(from); // admitted since: what waits there may come
       return "kept";
     }
@@ -67,7 +67,9 @@ export class Requests {
     const now = this.#clock();
     const known = state.requests();
     const mine = known.find((one) => one.from === from);
-    if (mine !== undefined && isDecided(mine, now)) return "kept"; // a decision is not told to the asker
+    // A decision is not told to the asker. Whoever was accepted and is no contact any more asks anew.
+    const undone = mine?.state === "accepted" && !this.#isPeer(request);
+    if (mine !== undefined && !undone && isDecided(mine, now)) return "kept";
     const waiting = known.filter((one) => one.state === "pending");
     if (!waiting.some((one) => one.from === from) && waiting.length >= MAX_PENDING) return "later";
     const { organisation } = certificate;
@@ -213,6 +215,12 @@ export class Requests {
       revocation: path.ok ? revocations.stateOf(path.path, path.anchor, time) : { status: "unchecked" },
       address: { host: "::", port: 0 },
     });
+  }
+
+  /** Whether he would be let in for more than to ask. */
+  #isPeer(request: VerifiedRequest): boolean {
+    const verdict = this.#judge(request);
+    return verdict.admit && verdict.by.rule !== "request";
   }
 
   #pathOf({ certificate, chain }: VerifiedRequest): PathResult {

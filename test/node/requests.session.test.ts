@@ -121,6 +121,21 @@ test("whom the owner blocked does not show however long ago that was", async () 
   expect(await received("mallory")).toEqual(["first"]);
 });
 
+test("whoever was accepted and is no contact any more is heard again", async () => {
+  const { requests, today, goTo } = calendar();
+  const { from } = await asks("quinn", today(), "first");
+  const ask = async (text: string) => requests.takeBoxed(await asks("quinn", today(), text));
+  await ask("first");
+  await requests.decide(from, "accept");
+  goTo(1);
+  expect(await ask("while a contact")).toBe("kept");
+  expect(await received("quinn")).toEqual(["first"]);
+  await nora.removeContact(from);
+  expect(await ask("let me in again")).toBe("kept");
+  expect(stateOf("quinn")).toMatchObject({ state: "pending", text: "let me in again" });
+  expect(await received("quinn")).toEqual(["first", "let me in again"]);
+});
+
 test("whoever is accepted is knocked at, though the first of his devices and the last are down", async () => {
   const { identity, keys } = alice;
   const { issuing } = openCa({
