@@ -133,7 +133,7 @@ export class SipEndpoint implements Endpoint {
       signal: this.#stopping.signal,
     };
     const { heartbeat } = this.#settings;
-    const serve = (request: SipRequest, from: PeerFlow) => void servePeer(request, from, options);
+    const serve = (request: SipRequest, from: PeerFlow) => servePeer(request, from, options);
     const flow = new PeerFlow(connection, serve, port.log, heartbeat);
     this.#flows.add(flow);
     connection.stream.once("close", () => this.#flows.delete(flow));

@@ -8,6 +8,10 @@ import { ClientTransactions, responseKey, transactionKey } from "./transactions.
 
 const PING = Buffer.from("\r\n\r\n");
 const PONG = Buffer.from("\r\n");
+/** Of the peer's requests so many are served at once: more are not read. */
+const MAX_SERVED = 64;
+/** Who asks, but reads so much of the answers not, is gone. */
+const MAX_UNREAD = 4 * 1024 * 1024;
 
 /**
  * One admitted connection that speaks SIP, whoever dialled it: requests and responses in both directions. Who dialled it
@@ -17,14 +21,16 @@ export class PeerFlow {
   readonly connection: PeerConnection;
   readonly #transactions = new ClientTransactions();
   readonly #framer = new StreamFramer();
-  readonly #onRequest: (request: SipRequest, flow: PeerFlow) => void;
+  readonly #onRequest: (request: SipRequest, flow: PeerFlow) => Promise<void>;
   readonly #log: Log;
   readonly #heart: Heartbeat | undefined;
   #partial: NodeJS.Timeout | undefined;
+  #served = 0;
 
+  /** @param onRequest resolves when it is answered; never rejects */
   constructor(
     connection: PeerConnection,
-    onRequest: (request: SipRequest, flow: PeerFlow) => void,
+    onRequest: (request: SipRequest, flow: PeerFlow) => Promise<void>,
     log: Log,
     times = HEARTBEAT,
   ) {
@@ -96,7 +102,9 @@ export class PeerFlow {
     toTag: string,
     extra: readonly SipHeader[] = [],
   ): void {
-    this.send(serialise(responseTo(request, status, reason, toTag, extra)));
+    const { stream } = this.connection;
+    if (stream.writableLength > MAX_UNREAD) this.connection.destroy();
+    else this.send(serialise(responseTo(request, status, reason, toTag, extra)));
   }
 
   #take(chunk: Buffer): void {
@@ -107,8 +115,10 @@ export class PeerFlow {
   }
 
   #framed(framed: Framed): void {
-    if (framed.kind === "ping") this.send(PONG);
-    else if (framed.kind === "refused") {
+    if (framed.kind === "ping") {
+      // What waits to be read shows as well that we are there.
+      if (!this.connection.stream.writableNeedDrain) this.send(PONG);
+    } else if (framed.kind === "refused") {
       this.#log.warn(
         { conn: this.connection.id, status: framed.status, reason: framed.reason },
         "a peer sent a malformed message",
@@ -117,8 +127,17 @@ export class PeerFlow {
       if (framed.fatal) this.connection.stream.end();
     } else if (framed.message.kind === "request") {
       this.#heart?.used();
-      this.#onRequest(framed.message, this);
+      void this.#serve(framed.message);
     } else if (!this.#transactions.receive(responseKey(framed.message), framed.message))
       this.#log.debug({ conn: this.connection.id, status: framed.message.status }, "stray response dropped");
+  }
+
+  async #serve(request: SipRequest): Promise<void> {
+    const { stream } = this.connection;
+    this.#served += 1;
+    if (this.#served === MAX_SERVED) stream.pause();
+    await this.#onRequest(request, this);
+    if (this.#served === MAX_SERVED) stream.resume();
+    this.#served -= 1;
   }
 }

@@ -41,7 +41,7 @@ function party(
   } as unknown as PeerConnection;
   const inbox: Inbox = { receivePlain, receiveSealed: () => Promise.reject(new Error("not here")) };
   const served = { owner, inbox, log, tag: () => "tag", signal: new AbortController().signal };
-  const flow = new PeerFlow(connection, (asked, from) => void servePeer(asked, from, served), log);
+  const flow = new PeerFlow(connection, (asked, from) => servePeer(asked, from, served), log);
   const framer = new StreamFramer();
   const queue: SipMessage[] = [];
   const waiting: ((message: SipMessage) => void)[] = [];

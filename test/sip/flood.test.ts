@@ -1,0 +1,59 @@
+import { duplexPair } from "node:stream";
+import { expect, test } from "vitest";
+import type { PeerConnection } from "../../src/peertls-core/connection.ts";
+import { silentLog } from "../../src/pki/log.ts";
+import type { SipRequest } from "../../src/sip/grammar.ts";
+import { serialise } from "../../src/sip/message.ts";
+import { PeerFlow } from "../../src/sip/peer-flow.ts";
+import { request } from "./request.ts";
+
+const turn = () => new Promise<void>((done) => setImmediate(done));
+const message = serialise(request());
+
+/** A flow whose peer reads nothing of what it is answered. */
+function flooded(serve: (request: SipRequest, flow: PeerFlow) => Promise<void>) {
+  const [stream, peer] = duplexPair();
+  peer.on("error", () => undefined);
+  const connection = { stream, direction: "in", id: "flood", destroy: () => void stream.destroy() };
+  const flow = new PeerFlow(connection as unknown as PeerConnection, serve, silentLog);
+  /** Whether the peer had it all read. */
+  const send = async (bytes: Buffer, times: number) => {
+    for (let n = 0; n < times && !stream.destroyed; n += 1) {
+      let read = false;
+      peer.write(bytes, () => {
+        read = true;
+      });
+      for (let turns = 0; turns < 10 && !read; turns += 1) await turn();
+      if (!read) return false;
+    }
+    return true;
+  };
+  return { flow, stream, send };
+}
+
+test("a peer who asks again and again whether we are there, and reads no answer, fills no memory", async () => {
+  const { stream, send } = flooded(async () => undefined);
+  expect(await send(Buffer.from("\r\n\r\n".repeat(16_384)), 64)).toBe(true);
+  expect(stream.destroyed).toBe(false);
+  expect(stream.writableLength).toBeLessThan(100_000);
+});
+
+test("of a peer's requests only some are served at once; the others are read when these are answered", async () => {
+  const held = Promise.withResolvers<void>();
+  let begun = 0;
+  const { send } = flooded(async () => {
+    begun += 1;
+    await held.promise;
+  });
+  expect(await send(message, 1_000)).toBe(false);
+  expect(begun).toBe(64);
+  held.resolve();
+  await expect.poll(() => begun).toBeGreaterThan(64);
+  expect(await send(message, 1_000)).toBe(true);
+});
+
+test("a peer who asks without end and reads no answer has the connection closed", async () => {
+  const { stream, send } = flooded(async (asked, flow) => flow.respond(asked, 200, "OK", "tag"));
+  await send(Buffer.concat(Array.from({ length: 100 }, () => message)), 1_000);
+  expect(stream.destroyed).toBe(true);
+});
