@@ -179,8 +179,7 @@ export class RevocationLists {
     const source = this.#sources.get(anchor, keyOf(url, configured)) ?? this.#add(url, configured, anchor);
     if (source === undefined) return;
     // What is on disk tells of an earlier run: in this one it has a day to be used.
-    const now = this.#o.clock().getTime();
-    source.usedAt = Math.min(now, Math.max(about.usedAt, now - UNUSED_MS + DAY_MS));
+    source.usedAt = Math.max(about.usedAt, this.#o.clock().getTime() - UNUSED_MS + DAY_MS);
     for (const one of about.issuers.map(readCertificate)) source.issuers.set(one.sha256, one);
     source.refreshed.later(this.#o.chance() * KEPT_REFRESH_MS);
     const list = await readList(bytes, [...source.issuers.values()]);

@@ -240,6 +240,22 @@ test("a list of another CA that bears the same name does not take the place of t
   expect(state(again, carol)).toBe("revoked");
 });
 
+test("a clock that was far behind at the start, and is set then, takes no list away", async () => {
+  await using folder = await temporaryFolder();
+  const carol = person({ crlUrl: `${base}/crl` });
+  answer = () => list([carol]);
+  {
+    await using known = await open(folder.path);
+    await settled(known, carol);
+  }
+  answer = undefined;
+  offset = -2_000 * DAY;
+  await using known = await open(folder.path);
+  offset = 0;
+  await known.refresh();
+  expect(state(known, carol)).toBe("revoked");
+});
+
 test("what a run that was cut short left half written is cleared away", async () => {
   await using folder = await temporaryFolder();
   const carol = person({ crlUrl: `${base}/crl` });
