@@ -31,6 +31,8 @@ export interface CrlScope extends Pick<DistributionPoint, "fullName" | "relative
 const maxBytes = 64 * 1024 * 1024;
 /** Octets of memory for one of a name that was read (measured: about 20). */
 const nameWeight = 24;
+/** Keys that one list's signature is tried with: each costs a pass over all of it, and a CA can have as many as it likes. */
+const maxKeysTried = 96;
 
 /**
  * A certificate revocation list, v1 or v2. It is read in one pass and kept as it came: an index of offsets, no object
@@ -129,12 +131,12 @@ export class RevocationList {
     return this.#entries.find(serial, issuer);
   }
 
-  /** Whether it is signed by the certificate's key; found out once for each. */
+  /** Whether it is signed by the certificate's key; found out once for each, and not for a key after very many others. */
   signedBy(signer: Certificate, algorithms: AlgorithmPolicy = standardAlgorithms): boolean {
     const found = this.#signedBy.get(algorithms) ?? new Map<Fingerprint, boolean>();
     this.#signedBy.set(algorithms, found);
     const known = found.get(signer.fingerprint);
-    if (known !== undefined) return known;
+    if (known !== undefined || found.size >= maxKeysTried) return known ?? false;
     const signed = this.#algorithmsAgree && this.#verify(signer, algorithms);
     found.set(signer.fingerprint, signed);
     return signed;

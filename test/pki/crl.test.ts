@@ -374,6 +374,15 @@ describe("limits and malformed input", () => {
   });
 });
 
+test("a list's signature is not tried with ever more keys, and who was found to have signed it stays so", () => {
+  const read = list();
+  const double = () => makeCa("the same", now, { differences: { subject: ca.certificate.subjectDer } }).certificate;
+  expect(read.signedBy(ca.certificate)).toBe(true);
+  for (let n = 0; n < 120; n += 1) expect(read.signedBy(double())).toBe(false);
+  expect(read.signedBy(ca.certificate)).toBe(true);
+  expect(read.reading.signedBy).toHaveLength(96);
+});
+
 test("a list whose signer's key cannot be loaded is not signed by it", () => {
   const bytes = Buffer.from(ca.certificate.der);
   const point = bytes.indexOf(ca.certificate.key.keyBits);
