@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { trustSchema } from "../peertls-core/policy-schema.ts";
+import { parseRange } from "../peertls-core/routes.ts";
 import { parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 
@@ -35,6 +36,14 @@ const peer = z.strictObject({
         .describe("also loopback and private addresses: for one machine or one house"),
     })
     .default({ addresses: [], allowNonGlobal: false }),
+  dial: z
+    .strictObject({
+      allowRanges: z
+        .array(z.string().refine(isRange, { message: "no range of addresses, as 10.0.0.0/8" }))
+        .default([])
+        .describe("private networks that are dialled if a person's record names them; with allowNonGlobal all are"),
+    })
+    .default({ allowRanges: [] }),
   directory: z
     .strictObject({ host, port: port.default(4606), irpPort: port.default(4604), anchor: anchorFile })
     .describe("the server of the own domain"),
@@ -216,4 +225,18 @@ function invalid(problems: readonly string[]): SuiteError {
     fault: "local",
     details: { problems: problems.join("\n") },
   });
+}
+
+function isRange(text: string): boolean {
+  try {
+    parseRange(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Private networks that may be dialled. Who is to be found in one goes to others there, too. */
+export function dialRanges({ dial, announce }: PeerConfig): readonly string[] {
+  return announce.allowNonGlobal ? ["0.0.0.0/0", "::/0"] : dial.allowRanges;
 }

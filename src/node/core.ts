@@ -7,6 +7,7 @@ import { makePeerTls, type PeerTls } from "../peertls-core/peertls.ts";
 import type { TrustConfig } from "../peertls-core/policy-schema.ts";
 import type { RequestSink } from "../peertls-core/request-intake.ts";
 import { Revocations } from "../peertls-core/revocation.ts";
+import { mayDial } from "../peertls-core/routes.ts";
 import { Trust } from "../peertls-core/trust.ts";
 import type { Log } from "../pki/log.ts";
 import { PeerHistory } from "./history.ts";
@@ -33,6 +34,8 @@ export interface CoreOptions {
   /** Told of denials, but of one and the same not more often than once a minute, and of few a minute in all. */
   onDenied: (denial: Denial) => void;
   requestSink?: RequestSink;
+  /** Private networks whose addresses are dialled, if a record names them. */
+  dialRanges: readonly string[];
 }
 
 /** Puts the gate together: nobody is trusted yet, nothing listens yet. */
@@ -79,6 +82,7 @@ export async function openCore(o: CoreOptions): Promise<Core> {
       const who = denial.certificate?.fingerprint ?? denial.address.host;
       if (recently.isNew(`${who} ${denial.reason} ${denial.direction}`, performance.now())) o.onDenied(denial);
     },
+    mayDial: mayDial(o.dialRanges),
     ...(o.requestSink === undefined ? {} : { requestSink: o.requestSink }),
   });
   opened.defer(() => peerTls.close());

@@ -31,7 +31,7 @@ import { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
 import { Box } from "./box.ts";
 import { type ClassicPorts, openClassic } from "./classic.ts";
-import type { Config, PeerConfig } from "./config.ts";
+import { type Config, dialRanges, type PeerConfig } from "./config.ts";
 import { type Core, openCore } from "./core.ts";
 import { deviceLabel, ownRecord } from "./enrol.ts";
 import type { Difference, PeerHistory } from "./history.ts";
@@ -107,6 +107,7 @@ export class PeerNode {
       clock: o.clock,
       log: o.log,
       onDenied: (denial) => node?.noteDenial(denial),
+      dialRanges: dialRanges(config.peer),
       ...(config.trust.requests.port
         ? { requestSink: (request, from) => (node as PeerNode).requests.take(request, from) }
         : {}),

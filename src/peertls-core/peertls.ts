@@ -29,6 +29,8 @@ export interface PeerTlsOptions extends Omit<GateOptions, "limits" | "onDenied">
   /** Where requests of strangers go; without one `peertls-request/1` is not offered. */
   requestSink?: RequestSink;
   onDenied?: (denial: Denial) => void;
+  /** Whether an address that a record names may be dialled; absent: any. */
+  mayDial?: (host: string) => boolean;
 }
 
 /** A data channel that the peer of a control connection is about to open. */
@@ -139,8 +141,14 @@ export class PeerTls {
    * Resolves when *our* gate admits the peer; `confirmed` of the connection tells that the peer's gate admits us.
    * @throws SuiteError identity-mismatch, certificate-invalid, refused-by-policy, handshake-failed, unreachable, cancelled
    */
-  dial(expected: Expected, protocol: Protocol, routes: readonly Route[], signal: AbortSignal): Promise<PeerConnection> {
-    return this.#dial(expected, routes, { alpn: ALPN[protocol], purpose: { kind: "protocol", protocol } }, signal);
+  async dial(
+    expected: Expected,
+    protocol: Protocol,
+    routes: readonly Route[],
+    signal: AbortSignal,
+  ): Promise<PeerConnection> {
+    const how = { alpn: ALPN[protocol], purpose: { kind: "protocol", protocol } as const };
+    return this.#dial(expected, this.#allowed(routes), how, signal);
   }
 
   /**
@@ -216,7 +224,7 @@ export class PeerTls {
     signal: AbortSignal,
   ): Promise<"kept" | "later"> {
     const stream = await race(
-      routes,
+      this.#allowed(routes),
       (raw, _route, until) =>
         this.#gate
           .connect(raw, { expected, alpn: REQUEST_ALPN, purpose: { kind: "request" } }, until)
@@ -282,6 +290,18 @@ export class PeerTls {
     this.#unwatch ??= watchDescriptors(this.#options.log);
     this.#servers.add(server);
     return server;
+  }
+
+  /** @throws SuiteError unreachable if none may be dialled */
+  #allowed(routes: readonly Route[]): readonly Route[] {
+    const { mayDial = () => true } = this.#options;
+    const allowed = routes.filter(({ address }) => mayDial(address.host));
+    if (allowed.length > 0 || routes.length === 0) return allowed;
+    throw new SuiteError("unreachable", "the peer's addresses are of private networks, which are not dialled", {
+      fault: "peer",
+      temporary: true,
+      details: { hosts: routes.map(({ address }) => address.host).join(" ") },
+    });
   }
 
   #dial(

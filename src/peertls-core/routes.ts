@@ -1,4 +1,5 @@
 import { BlockList, isIPv4, isIPv6 } from "node:net";
+import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerAddress } from "./connection.ts";
 
 /** A way to a device. Later also punched and relayed ones. */
@@ -18,6 +19,31 @@ export function orderRoutes(routes: readonly Route[]): Route[] {
     )
     .sort((a, b) => rank(a) - rank(b))
     .slice(0, MAX_ROUTES);
+}
+
+/** "10.0.0.0/8": an address and how many of its bits count. @throws SuiteError config-invalid */
+export function parseRange(text: string): readonly [string, number] {
+  const [net = "", bits = "", ...more] = text.split("/");
+  const most = isIPv4(net) ? 32 : isIPv6(net) ? 128 : -1;
+  if (more.length === 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= most) return [net, Number(bits)];
+  throw new SuiteError("config-invalid", "no range of addresses", { fault: "local", details: { range: text } });
+}
+
+/**
+ * Which addresses of records may be dialled: global ones, and those of the ranges. A stranger's record names what it likes,
+ * also a machine behind our own firewall.
+ */
+export function mayDial(ranges: readonly string[]): (host: string) => boolean {
+  const parsed = ranges.map(parseRange);
+  const ipv4 = blockList(
+    parsed.filter(([net]) => isIPv4(net)),
+    "ipv4",
+  );
+  const ipv6 = blockList(
+    parsed.filter(([net]) => isIPv6(net)),
+    "ipv6",
+  );
+  return (host) => isGlobal(host) || (isIPv4(host) ? ipv4.check(host, "ipv4") : ipv6.check(host, "ipv6"));
 }
 
 /** Whether the whole Internet may know an address as this one: neither private nor link-local nor documentation etc. */

@@ -25,6 +25,7 @@ async function start(folder: string, auth = alice.auth) {
     clock: () => new Date(),
     log: silentLog,
     onDenied: () => undefined,
+    dialRanges: [],
   };
   return { home, history: join(home.directory, "history.db"), open: () => openCore(options) };
 }

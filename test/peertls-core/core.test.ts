@@ -13,7 +13,7 @@ import {
   type Stranger,
   takeRequest,
 } from "../../src/peertls-core/request-intake.ts";
-import { isGlobal, orderRoutes } from "../../src/peertls-core/routes.ts";
+import { isGlobal, mayDial, orderRoutes, parseRange } from "../../src/peertls-core/routes.ts";
 import { Sessions } from "../../src/peertls-core/sessions.ts";
 import type { Fingerprint } from "../../src/pki/certificate.ts";
 
@@ -145,6 +145,26 @@ describe("routes", () => {
     ["", false],
   ])("%s is global: %s", (host, global) => {
     expect(isGlobal(host)).toBe(global);
+  });
+
+  test("addresses of private networks are dialled only in the ranges that are named", () => {
+    const some = mayDial(["10.1.0.0/16", "fd00:1::/32"]);
+    const hosts = [
+      "10.1.2.3",
+      "10.2.0.1",
+      "fd00:1::5",
+      "fd00:2::5",
+      "127.0.0.1",
+      "::1",
+      "::ffff:10.1.2.3",
+      "8.8.8.8",
+      "x",
+    ];
+    expect(hosts.filter(some)).toEqual(["10.1.2.3", "fd00:1::5", "8.8.8.8"]);
+    expect(hosts.filter(mayDial([]))).toEqual(["8.8.8.8"]);
+    expect(hosts.filter(mayDial(["0.0.0.0/0", "::/0"]))).toEqual(hosts.slice(0, -1));
+    for (const wrong of ["10.0.0.0", "10.0.0.0/33", "fd00::/129", "x/8", "10.0.0.0/8/8", "10.0.0.0/", "10.0.0.0/-1"])
+      expect(() => parseRange(wrong)).toThrow("no range of addresses");
   });
 
   test("global IPv6 first, then other IPv6, then IPv4, each in the record's order; names and impossible ports go", () => {

@@ -219,6 +219,25 @@ test("dialling: a dead route does not hinder the next, and a wrong person at an 
   await wrong.core.close();
 });
 
+test("addresses of private networks are not dialled: nothing is sent to what a stranger's record names there", async () => {
+  const guarded = await makePeerTls({
+    credentials: alice.auth,
+    trust: new Trust(rules()),
+    clock: () => new Date(),
+    random: randomBytes,
+    log: silentLog,
+    mayDial: () => false,
+  });
+  const before = node.received.length;
+  const expected = { identity: bob.identity, fingerprints: [bob.auth.certificate.fingerprint] };
+  const route = { kind: "direct" as const, address: { host: "::1", port: node.port } };
+  const refused = { code: "unreachable", temporary: true, details: { hosts: "::1" } };
+  await expect(guarded.dial(expected, "sip", [route], AbortSignal.timeout(5_000))).rejects.toMatchObject(refused);
+  await expect(guarded.sendRequest(expected, [route], "x", AbortSignal.timeout(5_000))).rejects.toMatchObject(refused);
+  expect(node.received.length).toBe(before);
+  await guarded.close();
+});
+
 test("what a record shows beside its leaf pushes nobody's issuer out", async () => {
   const dialler = await start(alice.auth);
   const intermediates = Array.from({ length: 1_001 }, () => makeCa("nobody", new Date()).certificate);
