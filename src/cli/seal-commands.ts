@@ -164,7 +164,9 @@ function readFileOf(
 }
 
 function judged({ layers, protection }: Read, anchors: readonly TrustAnchor[]): Verdict {
-  const signed = layers.filter((layer): layer is Layer & { kind: "signed" } => layer.kind === "signed");
+  // Whoever signs around a ciphertext does not stand for what is in it.
+  const innermost = layers.slice(layers.findLastIndex(({ kind }) => kind === "encrypted") + 1);
+  const signed = innermost.filter((layer): layer is Layer & { kind: "signed" } => layer.kind === "signed");
   const signers = signed.flatMap(({ signatures, certificates }) =>
     signatures.map((one) => signerOfSignature(one, certificates, anchors)),
   );

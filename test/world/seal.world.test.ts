@@ -147,6 +147,21 @@ test("openssl opens and verifies what is sealed to a certificate; what openssl w
   const known = await sixtalk("alice", "open", "theirs.p7m", ...keys, "--anchor", "outside.pem", "--out", "theirs");
   expect(known).toMatchObject({ code: 0, out: expect.stringContaining("signed by carol@outside.test") });
   expect(readFileSync(path("theirs"), "utf8")).toBe("a note\n");
+
+  // A signature around somebody's ciphertext says nothing of who wrote what is in it.
+  await openssl([...encrypt.slice(0, 5), path("note"), ...encrypt.slice(6), files.encryption.certificate]);
+  const around = ["cms", "-sign", "-binary", "-nodetach", "-in", path("theirs.p7m"), "-signer", files.auth.certificate];
+  await openssl([
+    ...[...around, "-inkey", files.auth.key, "-certfile", files.auth.chain],
+    ...["-outform", "DER", "-out", path("around.p7s")],
+  ]);
+  const taken = ["open", "around.p7s", ...keys, "--anchor", "outside.pem", "--out", "taken"];
+  expect(await sixtalk("alice", ...taken)).toMatchObject({ code: 1, err: "sixtalk: nobody signed it\n" });
+  expect(await sixtalk("alice", ...taken, "--unsigned")).toMatchObject({
+    code: 0,
+    out: expect.stringContaining("encrypted (aes-256-gcm)"),
+  });
+  expect(readFileSync(path("taken"), "utf8")).toBe("a note\n");
 }, 60_000);
 
 test("verify tells whose a signature is; detached from its content, and of content that was changed", async () => {
