@@ -128,7 +128,6 @@ export class SipEndpoint implements Endpoint {
     const options = {
       owner: this.#settings.owner,
       inbox: port.inbox,
-      log: port.log,
       tag: () => this.#settings.random(8).toString("hex"),
       signal: this.#stopping.signal,
     };

@@ -12,6 +12,8 @@ const PONG = Buffer.from("\r\n");
 const MAX_SERVED = 64;
 /** Who asks, but reads so much of the answers not, is gone. */
 const MAX_UNREAD = 4 * 1024 * 1024;
+/** Lines of the log a minute about what a peer sends: it fills no disk. */
+const MAX_LINES = 20;
 
 /**
  * One admitted connection that speaks SIP, whoever dialled it: requests and responses in both directions. Who dialled it
@@ -26,6 +28,7 @@ export class PeerFlow {
   readonly #heart: Heartbeat | undefined;
   #partial: NodeJS.Timeout | undefined;
   #served = 0;
+  #lines = { since: performance.now(), told: 0 };
 
   /** @param onRequest resolves when it is answered; never rejects */
   constructor(
@@ -107,6 +110,17 @@ export class PeerFlow {
     else this.send(serialise(responseTo(request, status, reason, toTag, extra)));
   }
 
+  /** Warns of what the peer did, unless there was much of that within the minute. */
+  tell(what: object, message: string): void {
+    const now = performance.now();
+    if (now - this.#lines.since >= 60_000) this.#lines = { since: now, told: 0 };
+    this.#lines.told += 1;
+    const { id: conn, identity: peer } = this.connection;
+    if (this.#lines.told <= MAX_LINES) this.#log.warn({ conn, peer, ...what }, message);
+    else if (this.#lines.told === MAX_LINES + 1)
+      this.#log.warn({ conn, peer }, "more of what a peer sent was refused than is told one by one");
+  }
+
   #take(chunk: Buffer): void {
     const all = this.#framer.push(chunk);
     for (const framed of all) this.#framed(framed);
@@ -119,10 +133,7 @@ export class PeerFlow {
       // What waits to be read shows as well that we are there.
       if (!this.connection.stream.writableNeedDrain) this.send(PONG);
     } else if (framed.kind === "refused") {
-      this.#log.warn(
-        { conn: this.connection.id, status: framed.status, reason: framed.reason },
-        "a peer sent a malformed message",
-      );
+      this.tell({ status: framed.status, reason: framed.reason }, "a peer sent a malformed message");
       if (value(framed.headers, "via") !== undefined) this.respond(framed, framed.status, framed.reason, "refused");
       if (framed.fatal) this.connection.stream.end();
     } else if (framed.message.kind === "request") {

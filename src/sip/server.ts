@@ -1,6 +1,5 @@
 import type { Inbox } from "../delivery/inbox.ts";
 import type { Identity } from "../pki/identity.ts";
-import type { Log } from "../pki/log.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
 import type { SipRequest } from "./grammar.ts";
 import { peerParties } from "./identity.ts";
@@ -29,7 +28,6 @@ const KNOWN = new Set([
 export interface PeerServerOptions {
   owner: Identity;
   inbox: Inbox;
-  log: Log;
   tag: () => string;
   signal: AbortSignal;
 }
@@ -59,10 +57,7 @@ export async function servePeer(request: SipRequest, flow: PeerFlow, o: PeerServ
   } catch (error) {
     const failure = asSuiteError(error);
     const { status, reason } = statusOfThrown(failure);
-    o.log.warn(
-      { conn: flow.connection.id, peer: flow.connection.identity, error: failure.code, status },
-      "a peer's request was refused",
-    );
+    flow.tell({ error: failure.code, status }, "a peer's request was refused");
     flow.respond(request, status, reason, o.tag(), status === 503 ? [{ name: "retry-after", value: "5" }] : []);
   }
 }

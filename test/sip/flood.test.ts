@@ -1,10 +1,10 @@
 import { duplexPair } from "node:stream";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { PeerConnection } from "../../src/peertls-core/connection.ts";
-import { silentLog } from "../../src/pki/log.ts";
 import type { SipRequest } from "../../src/sip/grammar.ts";
 import { serialise } from "../../src/sip/message.ts";
 import { PeerFlow } from "../../src/sip/peer-flow.ts";
+import { recordLog } from "../support/record-log.ts";
 import { request } from "./request.ts";
 
 const turn = () => new Promise<void>((done) => setImmediate(done));
@@ -15,7 +15,8 @@ function flooded(serve: (request: SipRequest, flow: PeerFlow) => Promise<void>) 
   const [stream, peer] = duplexPair();
   peer.on("error", () => undefined);
   const connection = { stream, direction: "in", id: "flood", destroy: () => void stream.destroy() };
-  const flow = new PeerFlow(connection as unknown as PeerConnection, serve, silentLog);
+  const log = recordLog();
+  const flow = new PeerFlow(connection as unknown as PeerConnection, serve, log);
   /** Whether the peer had it all read. */
   const send = async (bytes: Buffer, times: number) => {
     for (let n = 0; n < times && !stream.destroyed; n += 1) {
@@ -28,7 +29,7 @@ function flooded(serve: (request: SipRequest, flow: PeerFlow) => Promise<void>) 
     }
     return true;
   };
-  return { flow, stream, send };
+  return { flow, stream, send, log };
 }
 
 test("a peer who asks again and again whether we are there, and reads no answer, fills no memory", async () => {
@@ -56,4 +57,19 @@ test("a peer who asks without end and reads no answer has the connection closed"
   const { stream, send } = flooded(async (asked, flow) => flow.respond(asked, 200, "OK", "tag"));
   await send(Buffer.concat(Array.from({ length: 100 }, () => message)), 1_000);
   expect(stream.destroyed).toBe(true);
+});
+
+test("what a peer sends amiss without end is told a few times a minute", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  try {
+    const { log, send } = flooded(async () => undefined);
+    const malformed = serialise(request({ headers: { "max-forwards": "many" } }));
+    await send(malformed, 100);
+    expect(log.lines.filter(({ level }) => level === "warn")).toHaveLength(21);
+    vi.advanceTimersByTime(60_000);
+    await send(malformed, 1);
+    expect(log.lines.filter(({ level }) => level === "warn")).toHaveLength(22);
+  } finally {
+    vi.useRealTimers();
+  }
 });

@@ -40,7 +40,7 @@ function party(
     destroy: () => ours.destroy(),
   } as unknown as PeerConnection;
   const inbox: Inbox = { receivePlain, receiveSealed: () => Promise.reject(new Error("not here")) };
-  const served = { owner, inbox, log, tag: () => "tag", signal: new AbortController().signal };
+  const served = { owner, inbox, tag: () => "tag", signal: new AbortController().signal };
   const flow = new PeerFlow(connection, (asked, from) => servePeer(asked, from, served), log);
   const framer = new StreamFramer();
   const queue: SipMessage[] = [];
