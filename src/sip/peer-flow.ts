@@ -125,7 +125,13 @@ export class PeerFlow {
     const all = this.#framer.push(chunk);
     for (const framed of all) this.#framed(framed);
     if (all.length > 0) this.#partial = void clearTimeout(this.#partial);
-    this.#partial = messageTimer(this.#framer, this.#partial, () => this.connection.destroy());
+    this.#awaitRest();
+  }
+
+  /** Of a message that has begun; not while we ourselves do not read on. */
+  #awaitRest(): void {
+    if (this.connection.stream.isPaused()) this.#partial = void clearTimeout(this.#partial);
+    else this.#partial = messageTimer(this.#framer, this.#partial, () => this.connection.destroy());
   }
 
   #framed(framed: Framed): void {
@@ -148,7 +154,9 @@ export class PeerFlow {
     this.#served += 1;
     if (this.#served === MAX_SERVED) stream.pause();
     await this.#onRequest(request, this);
-    if (this.#served === MAX_SERVED) stream.resume();
     this.#served -= 1;
+    if (this.#served !== MAX_SERVED - 1 || stream.destroyed) return;
+    stream.resume();
+    this.#awaitRest();
   }
 }

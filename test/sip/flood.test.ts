@@ -53,6 +53,26 @@ test("of a peer's requests only some are served at once; the others are read whe
   expect(await send(message, 1_000)).toBe(true);
 });
 
+test("the rest of a message is awaited for ten seconds, but not while it is we who do not read", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const held = Promise.withResolvers<void>();
+    const { stream, send } = flooded(() => held.promise);
+    const begun = message.subarray(0, message.length - 2);
+    await send(Buffer.concat([...Array.from({ length: 64 }, () => message), begun]), 1);
+    vi.advanceTimersByTime(60_000);
+    expect(stream.destroyed).toBe(false);
+    held.resolve();
+    await turn();
+    vi.advanceTimersByTime(9_000);
+    expect(stream.destroyed).toBe(false);
+    vi.advanceTimersByTime(2_000);
+    expect(stream.destroyed).toBe(true);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
 test("a peer who asks without end and reads no answer has the connection closed", async () => {
   const { stream, send } = flooded(async (asked, flow) => flow.respond(asked, 200, "OK", "tag"));
   await send(Buffer.concat(Array.from({ length: 100 }, () => message)), 1_000);
