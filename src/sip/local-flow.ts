@@ -2,6 +2,9 @@ import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { LocalSocket, LocalUdp } from "../peertls-core/loopback.ts";
 import type { StreamFramer } from "./grammar.ts";
 
+/** A program that reads so much of what it is sent not is gone. */
+const MAX_UNREAD = 1024 * 1024;
+
 /** The way to and from one of the owner's programs. */
 export interface LocalFlow {
   readonly id: string;
@@ -24,7 +27,10 @@ export function streamFlow(socket: LocalSocket, transport: "TCP" | "TLS"): Local
     get alive() {
       return !socket.destroyed && socket.writable;
     },
-    send: (bytes) => void socket.write(bytes),
+    send: (bytes) => {
+      if (socket.writableLength > MAX_UNREAD) socket.destroy();
+      else socket.write(bytes);
+    },
   };
 }
 

@@ -1,7 +1,9 @@
 import { duplexPair } from "node:stream";
 import { expect, test, vi } from "vitest";
 import type { PeerConnection } from "../../src/peertls-core/connection.ts";
+import type { LocalSocket } from "../../src/peertls-core/loopback.ts";
 import type { SipRequest } from "../../src/sip/grammar.ts";
+import { streamFlow } from "../../src/sip/local-flow.ts";
 import { serialise } from "../../src/sip/message.ts";
 import { PeerFlow } from "../../src/sip/peer-flow.ts";
 import { recordLog } from "../support/record-log.ts";
@@ -77,6 +79,14 @@ test("a peer who asks without end and reads no answer has the connection closed"
   const { stream, send } = flooded(async (asked, flow) => flow.respond(asked, 200, "OK", "tag"));
   await send(Buffer.concat(Array.from({ length: 100 }, () => message)), 1_000);
   expect(stream.destroyed).toBe(true);
+});
+
+test("a program of the owner's that reads nothing has the connection closed", () => {
+  const [socket] = duplexPair();
+  const flow = streamFlow(socket as unknown as LocalSocket, "TCP");
+  for (let n = 0; n < 10_000 && flow.alive; n += 1) flow.send(message);
+  expect(socket.destroyed).toBe(true);
+  expect(socket.writableLength).toBeLessThan(1_100_000);
 });
 
 test("what a peer sends amiss without end is told a few times a minute", async () => {
