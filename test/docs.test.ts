@@ -33,7 +33,7 @@ test("README names only commands and npm scripts that there are", () => {
   const commands = readdirSync(join(root, "src/cli"))
     .map((file) => read(relative(root, join(root, "src/cli", file))))
     .join("\n");
-  const typed = [...readme.matchAll(/sixtalk(?:\.js)?(?: --home \S+)? ([a-z][a-z-]+)/g)].map(
+  const typed = [...readme.matchAll(/sixtalk(?:\.js)?(?: --home \S+)? ([a-z][a-z0-9-]+)/g)].map(
     ([, command = ""]) => command,
   );
   expect(typed.length).toBeGreaterThan(5);

@@ -5,6 +5,7 @@ import { contentCommands } from "./content-commands.ts";
 import { demoCommand } from "./demo.ts";
 import { domainCommand } from "./domain.ts";
 import { initCommand } from "./init.ts";
+import { keyCommands } from "./key-commands.ts";
 import { nodeCommands } from "./node-commands.ts";
 import { sealCommands } from "./seal-commands.ts";
 import { startCommand } from "./start.ts";
@@ -27,6 +28,7 @@ for (const command of [
   ...contentCommands(),
   ...nodeCommands(),
   ...sealCommands(),
+  ...keyCommands(),
   domainCommand(),
   configCommand(),
   demoCommand(),

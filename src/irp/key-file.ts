@@ -33,7 +33,8 @@ export function createDurably(file: string, content: string | Uint8Array, mode =
   return true;
 }
 
-function syncDirectory(file: string): void {
+/** Makes the name of `file` durable. */
+export function syncDirectory(file: string): void {
   const directory = openSync(dirname(file), "r");
   try {
     fsyncSync(directory);

@@ -54,7 +54,7 @@ test.each(all.map(({ path, help, command }) => [path, help, command] as const))(
 test("every example is of a command that there is", () => {
   const names = new Set(all.flatMap(({ path }) => [path.split(" ")[0]]));
   const typed = all.flatMap(({ help }) =>
-    [...help.matchAll(/^ {2}sixtalk (?:--home \S+ )?([a-z-]+)/gm)].map(([, name]) => name),
+    [...help.matchAll(/^ {2}sixtalk (?:--home \S+ )?([a-z][a-z0-9-]*)/gm)].map(([, name]) => name),
   );
   expect(typed.filter((name) => !names.has(name))).toEqual([]);
 });

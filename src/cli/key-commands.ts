@@ -1,0 +1,141 @@
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { isCancel, password } from "@clack/prompts";
+import { Command } from "commander";
+import { createDurably } from "../irp/key-file.ts";
+import { makeBackup, restoreBackup } from "../node/backup.ts";
+import { loadConfig } from "../node/config.ts";
+import { KeyFiles } from "../node/keys.ts";
+import { exportPkcs12 } from "../node/own-pkcs12.ts";
+import { readCertificates } from "../node/trust-rules.ts";
+import { parseIdentity } from "../pki/identity.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { generatePassphrase, typedPassphrases } from "../smime/passphrase.ts";
+import { homeOf } from "./home.ts";
+import { commandLine, quoted } from "./self.ts";
+
+interface PassphraseOption {
+  passphraseFile?: string;
+}
+
+/** The owner's keys in a file: to keep, to come back from, and for his mail program. */
+export function keyCommands(): Command[] {
+  return [backupCommand(), restoreCommand(), exportCommand()];
+}
+
+function backupCommand(): Command {
+  return withPassphrase(
+    new Command("backup")
+      .description(
+        "write what makes you yourself to one file: keys with their whole history, settings, contacts, trust. Not what came and what waits",
+      )
+      .argument("<file>", "where to; must not be there yet"),
+    "backup alice.p12",
+    "an own passphrase, in a file's first line: 14 printable ASCII characters or more (default: one is made and shown)",
+  ).action(async (path: string, o: PassphraseOption, command: Command) => {
+    const home = homeOf(command);
+    const { passphrase, shown } = passphraseFor(o);
+    const made = await makeBackup({ home, passphrase, random: randomBytes });
+    writeNew(path, made.file);
+    process.stdout.write(
+      `Wrote ${path}: ${made.identity}, ${made.keys} keys, ${made.certificates} certificates, settings, contacts and trust.\n${shown}` +
+        (made.domain
+          ? "This home is a domain's server, too: its directory and CA are not in it. Copy the folder domain.\n"
+          : "") +
+        `To come back from it, when this home is gone: ${commandLine(home)} restore ${quoted(path)}\n`,
+    );
+  });
+}
+
+function restoreCommand(): Command {
+  return withPassphrase(
+    new Command("restore")
+      .description(
+        "make an empty home that of a backup: the same person with the same keys. The node it is of must not run any more",
+      )
+      .argument("<file>", "what `sixtalk backup` wrote"),
+    "--home ~/alice restore alice.p12",
+    "the passphrase, in a file's first line (default: it is asked for)",
+  ).action(async (path: string, o: PassphraseOption, command: Command) => {
+    const home = homeOf(command);
+    const file = readGiven(path);
+    const typed = o.passphraseFile === undefined ? await askPassphrase() : firstLine(o.passphraseFile);
+    const { identity, keys } = await restoreBackup({ home, file, passphrases: typedPassphrases(typed) });
+    process.stdout.write(
+      `You are ${identity}, with ${keys} keys. It lies in ${home.directory}.\nNext: ${commandLine(home)} start\n`,
+    );
+  });
+}
+
+function exportCommand(): Command {
+  return withPassphrase(
+    new Command("export-p12")
+      .description("write your keys and certificates to a PKCS#12 file for your mail program")
+      .argument("<file>", "where to; must not be there yet")
+      .option("--legacy", "3DES and SHA-1, for programs that read nothing newer: the current key for mail alone"),
+    "export-p12 alice.p12",
+    "an own passphrase, in a file's first line: 14 printable ASCII characters or more; not with --legacy (default: one is made and shown)",
+  ).action(async (path: string, o: PassphraseOption & { legacy?: boolean }, command: Command) => {
+    const home = homeOf(command);
+    const { peer } = loadConfig(home.config);
+    if (peer === undefined) throw new SuiteError("config-invalid", "this home is no person's", { fault: "local" });
+    const identity = parseIdentity(peer.identity);
+    const keys = new KeyFiles(home).load(identity);
+    const roots = readCertificates(peer.directory.anchor);
+    const { passphrase, shown } = passphraseFor(o);
+    const legacy = o.legacy === true;
+    writeNew(path, await exportPkcs12({ identity, keys, roots, passphrase, legacy, random: randomBytes }));
+    process.stdout.write(`Wrote ${path}: the keys of ${identity}.\n${shown}`);
+  });
+}
+
+function withPassphrase(command: Command, example: string, about: string): Command {
+  return command.option("--passphrase-file <file>", about).addHelpText("after", `\nExample:\n  sixtalk ${example}`);
+}
+
+function passphraseFor({ passphraseFile }: PassphraseOption): { passphrase: string; shown: string } {
+  if (passphraseFile !== undefined) return { passphrase: firstLine(passphraseFile), shown: "" };
+  const passphrase = generatePassphrase(randomBytes);
+  const shown = `\nPassphrase, shown this once; write it down, and keep it apart from the file:\n\n  ${passphrase}\n\n`;
+  return { passphrase, shown };
+}
+
+async function askPassphrase(): Promise<string> {
+  if (process.stdin.isTTY) {
+    const typed = await password({ message: "Passphrase of the backup" });
+    if (isCancel(typed)) throw new SuiteError("cancelled", "nothing was restored", { fault: "local" });
+    return typed;
+  }
+  for await (const line of createInterface({ input: process.stdin })) return line;
+  return "";
+}
+
+function firstLine(path: string): string {
+  return readGiven(path).toString("utf8").split(/\r?\n/, 1)[0] ?? "";
+}
+
+function readGiven(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new SuiteError("not-found", "the file cannot be read", { fault: "local", cause, details: { file: path } });
+  }
+}
+
+/** Never in place of what is there. */
+function writeNew(path: string, bytes: Uint8Array): void {
+  let made: boolean;
+  try {
+    made = createDurably(resolve(path), bytes);
+  } catch (cause) {
+    throw new SuiteError("store-failed", "the file cannot be written", {
+      fault: "local",
+      cause,
+      details: { file: path },
+    });
+  }
+  if (!made)
+    throw new SuiteError("conflict", "there is such a file already", { fault: "local", details: { file: path } });
+}

@@ -1,0 +1,228 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { basename, dirname, join, relative } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { promisify } from "node:util";
+import { gunzip, gzip } from "node:zlib";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { syncDirectory, writeDurably } from "../irp/key-file.ts";
+import { fingerprintOf, parseCertificate } from "../pki/certificate.ts";
+import * as der from "../pki/der.ts";
+import { type Identity, parseIdentity } from "../pki/identity.ts";
+import { pemToDer } from "../pki/pem.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { type Pkcs12, readPkcs12 } from "../smime/pkcs12-read.ts";
+import { writePkcs12 } from "../smime/pkcs12-write.ts";
+import { loadConfig } from "./config.ts";
+import { type Home, homeAt, makeHome } from "./home.ts";
+import { KeyFiles } from "./keys.ts";
+import { chainOf, pkcs12KeysOf } from "./own-pkcs12.ts";
+import { State } from "./state.ts";
+import { readCertificates } from "./trust-rules.ts";
+
+// A backup is one PKCS#12 file: the keys and certificates in it are read by any program that reads such files, should there be no
+// SixTalk any more. All else that makes a node the same person again lies in it as a secret bag, so that one passphrase and one MAC
+// protect the whole: who the contacts are is nobody's business either, and two files would get separated.
+
+/** Type of the secret bag: an identifier of nobody else (2.25: a UUID, ITU-T X.667). */
+const HOME_FILES = "2.25.325316233627124017154061145225069888751";
+const MAX_BACKUP_BYTES = 64 * 1_048_576;
+const MAX_FILES_BYTES = 256 * 1_048_576;
+
+/** What the secret bag has, as JSON, compressed: names relative to the home, contents in base64. */
+const FILES = z.object({ format: z.literal(1), files: z.record(z.string(), z.base64()) });
+const NAME =
+  /^(?:sixtalk\.yaml|state\.db|keys\/(?:enrolment\.json|local-ca\.key|auth\.pem|encryption-\d{1,9}\.pem)|anchors\/[\w@+-][\w@+.-]{0,200})$/;
+
+export interface Backup {
+  file: Buffer;
+  identity: Identity;
+  /** Private keys, and certificates of theirs, in it. */
+  keys: number;
+  certificates: number;
+  /** Whether this home is a domain's server too; of that, nothing is in it. */
+  domain: boolean;
+}
+
+/**
+ * All that makes a node the same person again: keys with their whole history, settings, contacts, trust, app passwords. Not what
+ * came and what waits. The node may run meanwhile.
+ * @throws SuiteError config-invalid when this is no person's home; as `writePkcs12`
+ */
+export async function makeBackup(o: {
+  home: Home;
+  passphrase: string;
+  random: (length: number) => Buffer;
+}): Promise<Backup> {
+  const { home } = o;
+  const { peer, domain } = loadConfig(home.config);
+  if (peer === undefined)
+    throw new SuiteError("config-invalid", "this home is no person's", {
+      fault: "local",
+      details: { home: home.directory },
+    });
+  const identity = parseIdentity(peer.identity);
+  const own = new KeyFiles(home).load(identity);
+  const keys = pkcs12KeysOf(identity, own);
+  const files = filesOf(home);
+  const json = JSON.stringify({ format: 1, files });
+  const packed = await promisify(gzip)(json);
+  const file = await writePkcs12({
+    keys,
+    chain: chainOf(own, readCertificates(peer.directory.anchor)),
+    secrets: [{ type: HOME_FILES, value: der.octetString(packed) }],
+    passphrase: o.passphrase,
+    protection: "modern",
+    random: o.random,
+  });
+  if (file.length > MAX_BACKUP_BYTES) throw new SuiteError("limit-exceeded", "too large a backup", { fault: "local" });
+  const certificates = keys.reduce((sum, key) => sum + key.certificates.length, 0);
+  return { file, identity, keys: keys.length, certificates, domain: domain !== undefined };
+}
+
+/**
+ * Makes a home of a backup. The home appears whole and at once, or not at all. Its certificates are renewed at the first start: later ones
+ * than the backup has may be known to others.
+ * @param passphrases to be tried in turn
+ * @throws SuiteError conflict if there is something in the home; auth-failed, syntax, unsupported as `readPkcs12`
+ */
+export async function restoreBackup(o: {
+  home: Home;
+  file: Uint8Array;
+  passphrases: readonly string[];
+}): Promise<{ identity: Identity; keys: number }> {
+  const { home } = o;
+  refuseUsed(home);
+  const backup = await readWith(o.passphrases, o.file);
+  const files = await filesIn(backup);
+  const parent = dirname(home.directory);
+  mkdirSync(parent, { recursive: true });
+  for (const stray of readdirSync(parent))
+    if (stray.startsWith(`${basename(home.directory)}.restoring-`)) rmSync(join(parent, stray), { recursive: true });
+  const made = homeAt(mkdtempSync(`${home.directory}.restoring-`), {});
+  try {
+    makeHome(made);
+    for (const [name, content] of files) writeDurably(join(made.directory, name), content);
+    const keys = writeKeys(made, backup);
+    const identity = checked(made);
+    refuseUsed(home);
+    renameSync(made.directory, home.directory); // which replaces nothing but an empty folder
+    syncDirectory(home.directory);
+    return { identity, keys };
+  } catch (error) {
+    rmSync(made.directory, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+function refuseUsed({ directory }: Home): void {
+  if (existsSync(directory) && readdirSync(directory).length > 0)
+    throw new SuiteError("conflict", "this home is in use; restore into another with --home", {
+      fault: "local",
+      details: { home: directory },
+    });
+}
+
+async function readWith(passphrases: readonly string[], file: Uint8Array): Promise<Pkcs12> {
+  for (const passphrase of passphrases.slice(0, -1)) {
+    try {
+      return await readPkcs12(file, passphrase, MAX_BACKUP_BYTES);
+    } catch (error) {
+      if (!(error instanceof SuiteError) || error.code !== "auth-failed") throw error;
+    }
+  }
+  return readPkcs12(file, passphrases.at(-1) ?? "", MAX_BACKUP_BYTES);
+}
+
+async function filesIn({ secrets }: Pkcs12): Promise<Map<string, Buffer>> {
+  const secret = secrets.find(({ type }) => type === HOME_FILES);
+  if (secret === undefined)
+    throw new SuiteError("syntax", "there are keys in this file, but it is no backup of a home", { fault: "local" });
+  try {
+    const packed = der.readOctetString(der.readDer(secret.value));
+    const json = await promisify(gunzip)(packed, { maxOutputLength: MAX_FILES_BYTES });
+    const { files } = FILES.parse(JSON.parse(json.toString()));
+    const stranger = Object.keys(files).find((name) => !NAME.test(name));
+    if (stranger !== undefined) throw new Error(`not a file of a backup: ${stranger}`);
+    return new Map(Object.entries(files).map(([name, content]) => [name, Buffer.from(content, "base64")]));
+  } catch (cause) {
+    throw new SuiteError("syntax", "not a backup that this version reads", { fault: "local", cause });
+  }
+}
+
+/** To each certificate file its key; one without is left out, as a renewal that was not finished. @returns how many keys */
+function writeKeys(home: Home, { keys }: Pkcs12): number {
+  const byFingerprint = new Map(keys.map(({ privateKey }) => [fingerprintOf(privateKey), privateKey]));
+  for (const name of readdirSync(home.keys).filter((one) => one.endsWith(".pem"))) {
+    const [leaf] = pemToDer(readFileSync(join(home.keys, name), "utf8"), "CERTIFICATE");
+    const key = byFingerprint.get(parseCertificate(leaf ?? new Uint8Array()).fingerprint);
+    if (key === undefined) rmSync(join(home.keys, name));
+    else
+      writeDurably(
+        join(home.keys, name.replace(/pem$/, "key")),
+        key.export({ type: "pkcs8", format: "pem" }) as string,
+      );
+  }
+  return byFingerprint.size;
+}
+
+/** Whether a node would start from it. @throws SuiteError config-invalid, store-failed */
+function checked(home: Home): Identity {
+  const { peer } = loadConfig(home.config);
+  const identity = parseIdentity(peer?.identity ?? "");
+  const files = new KeyFiles(home);
+  const { uuid } = files.load(identity);
+  files.storeEnrolment({ uuid, renewAfter: { auth: new Date(0), encryption: new Date(0) } });
+  new State(home.state).close();
+  return identity;
+}
+
+function filesOf(home: Home): Record<string, string> {
+  const { config, anchors } = portableConfig(home);
+  const files: [string, Uint8Array][] = [
+    ...anchors,
+    ["sixtalk.yaml", Buffer.from(config)],
+    ["state.db", stateOf(home)],
+  ];
+  for (const name of readdirSync(home.keys)) files.push([`keys/${name}`, readFileSync(join(home.keys, name))]);
+  for (const name of readdirSync(home.anchors)) files.push([`anchors/${name}`, readFileSync(join(home.anchors, name))]);
+  return Object.fromEntries(
+    files.filter(([name]) => NAME.test(name)).map(([name, content]) => [name, Buffer.from(content).toString("base64")]),
+  );
+}
+
+/** The configuration without the domain's part, and with every file that it names in `anchors/`. */
+function portableConfig(home: Home): { config: string; anchors: [string, Uint8Array][] } {
+  const document = parseDocument(readFileSync(home.config, "utf8"));
+  const { peer, trust } = loadConfig(home.config);
+  const anchors: [string, Uint8Array][] = [];
+  const take = (path: (string | number)[], file: string) => {
+    const inHome = relative(home.directory, file);
+    const name = NAME.test(inHome) ? inHome : `anchors/restored-${anchors.length + 1}.pem`;
+    if (name !== inHome) anchors.push([name, readFileSync(file)]);
+    document.setIn(path, name);
+  };
+  if (peer !== undefined) take(["peer", "directory", "anchor"], peer.directory.anchor);
+  for (const [at, { file }] of trust.anchors.entries()) take(["trust", "anchors", at, "file"], file);
+  document.delete("domain");
+  return { config: document.toString(), anchors };
+}
+
+/** A copy of the state as of now, whoever writes to it. */
+function stateOf(home: Home): Uint8Array {
+  const copy = join(mkdtempSync(join(home.directory, "backup-")), "state.db");
+  try {
+    const state = new State(home.state); // which makes it, if the node never ran
+    state.close();
+    const database = new DatabaseSync(home.state);
+    try {
+      database.exec("pragma busy_timeout = 5000");
+      database.prepare("vacuum into ?").run(copy);
+    } finally {
+      database.close();
+    }
+    return readFileSync(copy);
+  } finally {
+    rmSync(dirname(copy), { recursive: true, force: true });
+  }
+}
