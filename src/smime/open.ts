@@ -73,8 +73,7 @@ const maxAheadMs = 600_000;
  * one private-key operation; then decrypting, parsing and writing, the authentication tag and the signature, all of whose
  * faults are one, "seal-unreadable", told when the source has been read to its end; the signer's path ("seal-untrusted"),
  * who the signer is ("seal-wrong-signer"), to whom it is addressed ("seal-not-addressed"); these three are "seal-unreadable",
- * too, if the cipher has no tag. "seal-too-large",
- * "store-failed", and what the source itself throws, at any time.
+ * too, if the cipher has no tag. "seal-too-large", "store-failed", and what the source itself throws, at any time.
  */
 export async function open(source: AsyncIterable<Uint8Array>, o: OpenOptions, signal?: AbortSignal): Promise<Opened> {
   const input = new SealedInput(source, o.maxBytes, signal);
