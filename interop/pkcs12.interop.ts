@@ -107,25 +107,39 @@ describe("NSS (pk12util)", () => {
 });
 
 describe("GnuPG (gpgsm)", () => {
-  async function imported({ path, passphrase }: Written): Promise<{ said: string; secret: string }> {
+  /** What it says when it imports that, of its secret keys then, and the file to which it exports what it has. */
+  async function imported({ path, passphrase }: Written) {
     const kept = join(folder, `gpg-${basename(path)}`);
     mkdirSync(kept, { mode: 0o700 });
     writeFileSync(join(kept, "gpg-agent.conf"), "allow-loopback-pinentry\nno-allow-mark-trusted\n");
-    const gpgsm = ["--homedir", kept, "--batch", "--disable-dirmngr", "--disable-crl-checks"];
-    const secretly = ["--pinentry-mode", "loopback", "--passphrase-fd", "0"];
+    const exported = join(kept, "exported.p12");
+    const gpgsm = (...args: string[]) => {
+      const quietly = ["--homedir", kept, "--batch", "--disable-dirmngr", "--disable-crl-checks"];
+      return run(
+        "gpgsm",
+        [...quietly, "--pinentry-mode", "loopback", "--passphrase-fd", "0", ...args],
+        `${passphrase}\n`,
+      );
+    };
     try {
-      const ran = await run("gpgsm", [...gpgsm, ...secretly, "--import", path], `${passphrase}\n`);
-      return { said: all(ran), secret: all(await run("gpgsm", [...gpgsm, "--list-secret-keys"])) };
+      const said = all(await gpgsm("--import", path));
+      const secret = all(await gpgsm("--list-secret-keys"));
+      await gpgsm("--output", exported, "--export-secret-key-p12", "alice@alpha.test");
+      return { said, secret, exported };
     } finally {
       await run("gpgconf", ["--homedir", kept, "--kill", "all"]);
     }
   }
 
-  test("imports the key of our old form", async () => {
-    const { said, secret } = await imported(legacy);
+  test("imports the key of our old form, and what it exports we read", async () => {
+    const { said, secret, exported } = await imported(legacy);
     expect(said).toContain("secret keys imported: 1");
     expect(secret).toContain("3072 bit RSA");
     expect(secret).toContain("alice@alpha.test");
+    const { keys } = await readPkcs12(readFileSync(exported), legacy.passphrase);
+    expect(keys.map(({ certificates }) => certificates.map(({ sha256 }) => sha256))).toEqual([
+      [own().encryption[0]?.certificate.sha256],
+    ]);
   });
 
   test("cannot read PBES2 as we write it, and says so", async () => {

@@ -1,10 +1,12 @@
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { LAUNCHER } from "../../src/cli/self.ts";
+import { AppPasswords } from "../../src/node/app-passwords.ts";
 import { loadConfig } from "../../src/node/config.ts";
 import { type Home, homeAt } from "../../src/node/home.ts";
 import { KeyFiles } from "../../src/node/keys.ts";
@@ -200,6 +202,38 @@ test("the mail program's file has all keys, the old form the current one; neithe
     expect(none).toMatchObject({ code: 1, err: expect.stringContaining("no backup of a home") as unknown });
     expect(existsSync(other.directory)).toBe(false);
   } finally {
+    await domain.server.stop();
+  }
+});
+
+test("a node that runs is backed up as it is at that moment", async () => {
+  await using folder = await temporaryFolder();
+  const domain = await startDomain(folder.path, "alpha.test");
+  const home = await enrolPerson(folder.path, domain, "alice");
+  const node = await startNode(home, readFileSync(home.config, "utf8"));
+  try {
+    const bob = parseIdentity("bob@alpha.test");
+    await node.addContact(bob, "Bob"); // which lies in the write-ahead log
+    const { password } = node.access.create("mail", new Date(), randomBytes);
+    const file = join(folder.path, "alice.p12");
+    const { out, err } = await sixtalk(home, ["backup", file]);
+    expect(err).toBe("");
+    await node.addContact(parseIdentity("carol@alpha.test"), "Carol"); // too late
+    const copy = homeAt(join(folder.path, "copy"), {});
+    const [, passphrase = ""] = GENERATED.exec(out) ?? [];
+    expect(await sixtalk(copy, ["restore", file], `${passphrase}\n`)).toMatchObject({ code: 0, err: "" });
+    const state = new State(copy.state);
+    try {
+      expect(state.contacts().map(({ identity }) => identity)).toEqual([bob]);
+      expect(new AppPasswords(state, node.identity).verify("alice", password)).toBeDefined();
+    } finally {
+      state.close();
+    }
+    // Programs that trust the local CA need not be told again.
+    for (const name of ["anchors/local-ca.pem", "keys/local-ca.key"])
+      expect(readFileSync(join(copy.directory, name))).toEqual(readFileSync(join(home.directory, name)));
+  } finally {
+    await node.stop();
     await domain.server.stop();
   }
 });
