@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
@@ -84,7 +93,7 @@ export async function makeBackup(o: {
  * Makes a home of a backup. The home appears whole and at once, or not at all. Its certificates are renewed at the first start: later ones
  * than the backup has may be known to others.
  * @param passphrases to be tried in turn
- * @throws SuiteError conflict if there is something in the home; auth-failed, syntax, unsupported as `readPkcs12`
+ * @throws SuiteError conflict if there is something in the home; store-failed; auth-failed, syntax, unsupported as `readPkcs12`
  */
 export async function restoreBackup(o: {
   home: Home;
@@ -95,19 +104,34 @@ export async function restoreBackup(o: {
   refuseUsed(home);
   const backup = await readWith(o.passphrases, o.file);
   const files = await filesIn(backup);
-  const parent = dirname(home.directory);
+  try {
+    return placed(files, backup, home);
+  } catch (cause) {
+    if (cause instanceof SuiteError) throw cause;
+    throw new SuiteError("store-failed", "the home cannot be made there", {
+      fault: "local",
+      cause,
+      details: { home: home.directory },
+    });
+  }
+}
+
+/** Beside the home first, then in its place by one rename. */
+function placed(files: ReadonlyMap<string, Buffer>, backup: Pkcs12, home: Home): { identity: Identity; keys: number } {
+  const target = existsSync(home.directory) ? realpathSync(home.directory) : home.directory;
+  const parent = dirname(target);
   mkdirSync(parent, { recursive: true });
-  for (const stray of readdirSync(parent))
-    if (stray.startsWith(`${basename(home.directory)}.restoring-`)) rmSync(join(parent, stray), { recursive: true });
-  const made = homeAt(mkdtempSync(`${home.directory}.restoring-`), {});
+  for (const stray of readdirSync(parent)) // of a restore that was killed; there are keys in it
+    if (stray.startsWith(`${basename(target)}.restoring-`)) rmSync(join(parent, stray), { recursive: true });
+  const made = homeAt(mkdtempSync(`${target}.restoring-`), {});
   try {
     makeHome(made);
     for (const [name, content] of files) writeDurably(join(made.directory, name), content);
     const keys = writeKeys(made, backup);
     const identity = checked(made);
     refuseUsed(home);
-    renameSync(made.directory, home.directory); // which replaces nothing but an empty folder
-    syncDirectory(home.directory);
+    renameSync(made.directory, target); // which replaces nothing but an empty folder
+    syncDirectory(target);
     return { identity, keys };
   } catch (error) {
     rmSync(made.directory, { recursive: true, force: true });

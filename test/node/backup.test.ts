@@ -60,3 +60,14 @@ test("a home with anything in it is refused before the file is looked at, and ke
   });
   expect(readdirSync(folder.path)).toEqual(["note"]);
 });
+
+test("a home that cannot be made is told as such", async () => {
+  await using folder = await temporaryFolder();
+  writeFileSync(join(folder.path, "note"), "mine");
+  const home = homeAt(join(folder.path, "note/home"), {});
+  await expect(restoreBackup({ home, file: files([]), passphrases: [passphrase] })).rejects.toMatchObject({
+    code: "store-failed",
+    fault: "local",
+  });
+  expect(readdirSync(folder.path)).toEqual(["note"]);
+});

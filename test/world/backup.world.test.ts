@@ -1,7 +1,17 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parse, stringify } from "yaml";
@@ -219,6 +229,8 @@ test("a node that runs is backed up as it is at that moment", async () => {
     const { out, err } = await sixtalk(home, ["backup", file]);
     expect(err).toBe("");
     await node.addContact(parseIdentity("carol@alpha.test"), "Carol"); // too late
+    mkdirSync(join(folder.path, "disk"));
+    symlinkSync(join(folder.path, "disk"), join(folder.path, "copy"));
     const copy = homeAt(join(folder.path, "copy"), {});
     const [, passphrase = ""] = GENERATED.exec(out) ?? [];
     expect(await sixtalk(copy, ["restore", file], `${passphrase}\n`)).toMatchObject({ code: 0, err: "" });
