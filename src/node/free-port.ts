@@ -1,22 +1,24 @@
+import { randomInt } from "node:crypto";
 import { listenLocal } from "../peertls-core/loopback.ts";
 
-/** The port, if it is free at that address, else one that the system chooses and that was free a moment ago. */
+/** Ports that no system gives to outgoing connections by itself: those, once written down, may be taken at the next start. */
+const LASTING = [10_000, 32_768] as const;
+const TRIES = 50;
+
+/** The port, if it is free at that address, else another that was free a moment ago and is likely to be so later. */
 export async function freePort(host: string, wanted: number): Promise<number> {
-  const { port } = (await bound(host, wanted)) ?? (await bound(host, 0)) ?? { port: wanted };
-  return port;
+  for (let n = 0, port = wanted; n < TRIES; n += 1, port = randomInt(...LASTING))
+    if (await canListen(host, port)) return port;
+  return wanted;
 }
 
 /** Whether an address of this machine can be listened on. */
-export async function canListen(host: string): Promise<boolean> {
-  return (await bound(host, 0)) !== undefined;
-}
-
-async function bound(host: string, port: number): Promise<{ port: number } | undefined> {
+export async function canListen(host: string, port = 0): Promise<boolean> {
   try {
     const listener = await listenLocal({ host, port }, (socket) => socket.destroy());
     await listener.close();
-    return listener.address;
+    return true;
   } catch {
-    return undefined;
+    return false;
   }
 }

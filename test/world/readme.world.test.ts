@@ -26,16 +26,18 @@ test("every command of README works as typed, in its order, in an empty home", a
     return spawn("sh", ["-c", `exec ${command}${ready ? " --ready-fd 3" : ""}`], {
       cwd: root,
       env: { PATH, HOME: folder.path },
-      stdio: ["ignore", "pipe", "pipe", ready ? "pipe" : "ignore"],
+      stdio: ["pipe", "pipe", "pipe", ready ? "pipe" : "ignore"],
     });
   };
   let link = "";
+  let passphrase = "";
   let item = "";
   const done: string[] = [];
   try {
     for (const line of commands()) {
       const command = line.replace("sixtalk://…", link).replace(" 01M88", ` ${item}`);
       const child = typed(command, command.endsWith(" start"));
+      child.stdin?.on("error", () => undefined).end(command.includes(" restore ") ? `${passphrase}\n` : "");
       let out = "";
       for (const stream of [child.stdout, child.stderr])
         stream?.on("data", (chunk: Buffer) => {
@@ -50,6 +52,7 @@ test("every command of README works as typed, in its order, in an empty home", a
         const [code] = (await once(child, "close")) as [number | null];
         expect(code, `${command}\n${out}`).toBe(0);
       }
+      passphrase = /^Passphrase, [\s\S]*?\n\n {2}(\S+)\n/m.exec(out)?.[1] ?? passphrase;
       link = /'(sixtalk:[^']+)'/.exec(out)?.[1] ?? link;
       if (command.endsWith(" inbox")) item = /^(\S+) {2}/m.exec(out)?.[1] ?? "";
       done.push(out);
