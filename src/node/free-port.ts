@@ -5,10 +5,13 @@ import { listenLocal } from "../peertls-core/loopback.ts";
 const LASTING = [10_000, 32_768] as const;
 const TRIES = 50;
 
-/** The port, if it is free at that address, else another that was free a moment ago and is likely to be so later. */
+/**
+ * The port, if it is free at that address, else another that was free a moment ago and is likely to be so later.
+ * @param wanted 0: any
+ */
 export async function freePort(host: string, wanted: number): Promise<number> {
   for (let n = 0, port = wanted; n < TRIES; n += 1, port = randomInt(...LASTING))
-    if (await canListen(host, port)) return port;
+    if (port !== 0 && (await canListen(host, port))) return port;
   return wanted;
 }
 
