@@ -109,15 +109,30 @@ export function messageIdOf(head: EntityHead): string | undefined {
 
 /** Makes every line end CRLF: what is signed as multipart/signed has to be canonical (RFC 8551 §3.1.1). */
 export async function* canonicalLines(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let heldCr = false; // one at the end of a chunk waits for what follows
+  const lines = new CanonicalLines();
   for await (const chunk of source) {
-    if (chunk.length === 0) continue;
-    const octets = Buffer.concat([heldCr ? cr : nothing, chunk]);
-    heldCr = octets.at(-1) === 0x0d;
-    const lines = heldCr ? octets.subarray(0, -1) : octets;
-    if (lines.length > 0) yield isCanonical(lines) ? lines : canonical(lines);
+    const piece = lines.push(chunk);
+    if (piece.length > 0) yield piece;
   }
-  if (heldCr) yield canonical(cr);
+  const last = lines.end();
+  if (last.length > 0) yield last;
+}
+
+/** The same, piece by piece: what comes out of them in their order is the text in canonical form. */
+export class CanonicalLines {
+  #heldCr = false; // one at the end of a piece waits for what follows
+
+  push(piece: Uint8Array): Buffer {
+    if (piece.length === 0) return nothing;
+    const octets = Buffer.concat([this.#heldCr ? cr : nothing, piece]);
+    this.#heldCr = octets.at(-1) === 0x0d;
+    const lines = this.#heldCr ? octets.subarray(0, -1) : octets;
+    return isCanonical(lines) ? lines : canonical(lines);
+  }
+
+  end(): Buffer {
+    return this.#heldCr ? canonical(cr) : nothing;
+  }
 }
 
 const cr = Buffer.of(0x0d);

@@ -145,7 +145,9 @@ class Reading {
     if (contentTypeOf(head).value !== "multipart/signed")
       return this.#object(new ByteReader(decoded(head, reader.rest())));
     this.#enter();
-    return this.#signed(await readClearContent(reader, head, (content) => this.#entity(new ByteReader(content))));
+    return this.#signed(
+      await readClearContent(reader, head, (content) => this.#entity(new ByteReader(content)), { canonical: true }),
+    );
   }
 
   /** A ContentInfo, by the type that it names. */
@@ -188,8 +190,10 @@ class Reading {
     return inner;
   }
 
-  #signed({ content: inner, signed }: Signed<readonly Layer[]>): readonly Layer[] {
-    const signatures = verifySignatures(signed, this.#o.candidates);
+  #signed({ content: inner, signed, canonical }: Signed<readonly Layer[]>): readonly Layer[] {
+    const asItStands = verifySignatures(signed, this.#o.candidates);
+    const signatures =
+      asItStands.length > 0 || canonical === undefined ? asItStands : verifySignatures(canonical, this.#o.candidates);
     const { certificates, signers } = signed;
     return [{ kind: "signed", signatures, signers: signers.length, certificates }, ...inner];
   }

@@ -4,6 +4,7 @@ import { decodeBase64 } from "./base64.ts";
 import { BerReader } from "./ber-read.ts";
 import { ByteReader, coalesce } from "./byte-reader.ts";
 import {
+  CanonicalLines,
   contentTypeOf,
   type EntityHead,
   isAmbiguous,
@@ -16,7 +17,7 @@ import {
 import { enterContentInfo, leaveContentInfo } from "./envelope-read.ts";
 import { malformed, unsupported } from "./failure.ts";
 import { boundaryOf, MultipartReader } from "./multipart.ts";
-import { ContentHasher, readSignedData, type SignedData } from "./signed-read.ts";
+import { type ContentDigests, ContentHasher, readSignedData, type SignedData } from "./signed-read.ts";
 
 /** Takes bytes of an entity in their order; they are its own. */
 export type Sink = (piece: Buffer) => Promise<void>;
@@ -77,6 +78,8 @@ interface SignedKeep {
 export interface Signed<T> {
   readonly content: T;
   readonly signed: SignedData;
+  /** The same with the content's lines ended by CRLF, if that was asked for. */
+  readonly canonical?: SignedData;
 }
 
 /** Reads what is signed, to its end. */
@@ -104,20 +107,28 @@ export async function readOpaqueContent<T>(ber: BerReader, consume: Consume<T>):
 }
 
 async function readClear(reader: ByteReader, outer: EntityHead, keep: Keep): Promise<SignedEntity> {
-  const { content: head, signed } = await readClearContent(reader, outer, (content) => readContent(content, keep));
+  const { content: head, signed } = await readClearContent(reader, outer, (content) => readContent(content, keep), {
+    canonical: false,
+  });
   return { head, signed };
 }
 
-/** multipart/signed (RFC 8551 §3.5.3), whose head was read: the first part as it stands, the signature in the second. */
+/**
+ * multipart/signed (RFC 8551 §3.5.3), whose head was read: the first part as it stands, the signature in the second.
+ * @param o.canonical also with canonical line ends, which a mail has lost that was kept in a file of lines
+ */
 export async function readClearContent<T>(
   reader: ByteReader,
   outer: EntityHead,
   consume: Consume<T>,
+  o: { canonical: boolean },
 ): Promise<Signed<T>> {
   const multipart = new MultipartReader(reader, boundaryOf(outer));
   const hasher = new ContentHasher(micalg(outer));
   await multipart.preamble();
-  const content = await consume(hasher.through(coalesce(multipart.part())));
+  const canonical = o.canonical ? new CanonicalHasher(micalg(outer)) : undefined;
+  const part = hasher.through(coalesce(multipart.part()));
+  const content = await consume(canonical === undefined ? part : canonical.beside(part));
   const signatureHead = await multipart.head();
   if (!/^application\/(?:x-)?pkcs7-signature$/.test(contentTypeOf(signatureHead).value))
     throw malformed("no signature");
@@ -126,7 +137,33 @@ export async function readClearContent<T>(
   const signed = await readSignedData(ber, { detached: hasher.digests() });
   await leaveContentInfo(ber);
   await multipart.end();
-  return { content, signed };
+  return {
+    content,
+    signed,
+    ...(canonical === undefined ? {} : { canonical: { ...signed, content: canonical.digests() } }),
+  };
+}
+
+/** Hashes what passes as it would be with canonical line ends. */
+class CanonicalHasher {
+  readonly #lines = new CanonicalLines();
+  readonly #hasher: ContentHasher;
+
+  constructor(digests: readonly SignatureDigest[]) {
+    this.#hasher = new ContentHasher(digests);
+  }
+
+  async *beside(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of source) {
+      this.#hasher.update(this.#lines.push(piece));
+      yield piece;
+    }
+  }
+
+  digests(): ContentDigests {
+    this.#hasher.update(this.#lines.end());
+    return this.#hasher.digests();
+  }
 }
 
 async function readContent(content: AsyncIterable<Buffer>, keep: SignedKeep): Promise<EntityHead> {

@@ -100,12 +100,16 @@ export class ContentHasher {
 
   async *through(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const piece of source) {
-      for (const hash of this.#hashes.values()) hash.update(piece);
-      this.#size += piece.length;
-      if (this.#size > maxSmallBytes) this.#small = undefined;
-      this.#small?.push(piece);
+      this.update(piece);
       yield piece;
     }
+  }
+
+  update(piece: Buffer): void {
+    for (const hash of this.#hashes.values()) hash.update(piece);
+    this.#size += piece.length;
+    if (this.#size > maxSmallBytes) this.#small = undefined;
+    this.#small?.push(piece);
   }
 
   digests(): ContentDigests {

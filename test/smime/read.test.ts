@@ -148,6 +148,23 @@ describe("layer within layer", () => {
   });
 });
 
+test("a mail that was kept with bare line feeds is verified as it was signed, and changed text is not", async () => {
+  const body = "Content-Type: text/plain\r\n\r\nHello\r\n\r\nBob\r\n";
+  const folder = world.directory;
+  const signer = pemFiles(folder, "signer", alice.auth);
+  writeFileSync(join(folder, "text"), body);
+  const sign = ["cms", "-sign", "-in", join(folder, "text"), "-signer", signer.certificate, "-inkey", signer.key];
+  for (const more of [[], ["-noattr"]]) {
+    expect(await openssl([...sign, ...more, "-out", join(folder, "mail")])).toMatchObject({ code: 0 });
+    const lf = Buffer.from(readFileSync(join(folder, "mail"), "latin1").replaceAll("\r\n", "\n"), "latin1");
+    for (const size of [undefined, 1, 7]) expect(await told(lf, {}, size)).toMatchObject({ protection: "signed" });
+    const changed = Buffer.from(lf.toString("latin1").replace("Hello", "Hallo"), "latin1");
+    expect(await told(changed)).toMatchObject({ protection: "none" });
+    const longer = Buffer.from(lf.toString("latin1").replace("Hello\n", "Hello\n\n"), "latin1");
+    expect(await told(longer)).toMatchObject({ protection: "none" });
+  }
+});
+
 describe("what is refused", () => {
   const nested = async (layers: number, wrap: (bytes: Uint8Array) => Promise<Buffer>) => {
     let bytes = text;
