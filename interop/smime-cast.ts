@@ -25,6 +25,8 @@ export interface Role {
   readonly pair: string;
   /** PKCS#12 of the old kind, with the chain; the passphrase is `pw`. */
   readonly p12: string;
+  /** Writes the PKCS#12 anew, with other salts. */
+  again(): Promise<void>;
 }
 
 /** A PKI by our profiles: Alice signs, Bob is sealed to, each with a key of either kind. */
@@ -54,17 +56,11 @@ export async function makeCast(folder: string): Promise<Cast> {
     writeFileSync(path(files.key), key, { mode: 0o600 });
     writeFileSync(path(files.pair), key + pem(credentials.certificate), { mode: 0o600 });
     const take = ["-in", path(files.pem), "-inkey", path(files.key), "-certfile", path("chain.pem"), "-name", name];
-    const made = await run("openssl", [
-      "pkcs12",
-      "-export",
-      "-legacy",
-      ...take,
-      "-out",
-      path(files.p12),
-      "-passout",
-      "pass:pw",
-    ]);
-    expect(made).toMatchObject({ code: 0 });
+    const again = async () => {
+      const out = ["-out", path(files.p12), "-passout", "pass:pw"];
+      expect(await run("openssl", ["pkcs12", "-export", "-legacy", ...take, ...out])).toMatchObject({ code: 0 });
+    };
+    await again();
     const address = `${name}@alpha.test`;
     return {
       address,
@@ -73,6 +69,7 @@ export async function makeCast(folder: string): Promise<Cast> {
       key: path(files.key),
       pair: path(files.pair),
       p12: path(files.p12),
+      again,
     };
   };
   const person = (name: string, encryptionKey: Key) => domain.person({ identity: `${name}@alpha.test`, encryptionKey });

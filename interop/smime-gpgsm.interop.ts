@@ -28,7 +28,14 @@ beforeAll(async () => {
   for (const file of [cast.root, cast.issuing])
     expect(await run("gpgsm", [...base(), "--import", file])).toMatchObject({ code: 0 });
   for (const role of [cast.signer, cast.recipient]) {
-    expect(await run("gpgsm", [...base(), ...secret, "--import", role.rsa.p12], "pw\n")).toMatchObject({ code: 0 });
+    // Of each hundred files of this kind gpgsm 2.2 cannot read one or two, whoever wrote them: it depends on the salts.
+    const taken = () => run("gpgsm", [...base(), ...secret, "--import", role.rsa.p12], "pw\n");
+    let last = await taken();
+    for (let n = 0; n < 4 && last.code !== 0; n += 1) {
+      await role.rsa.again();
+      last = await taken();
+    }
+    expect(last).toMatchObject({ code: 0 });
     expect(await run("gpgsm", [...base(), "--import", role.ec.pem])).toMatchObject({ code: 0 });
   }
 });
