@@ -2,6 +2,7 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { writeAll } from "../smime/part-file.ts";
 import type { Database } from "./database.ts";
 import { type Health, storeFailed } from "./health.ts";
 
@@ -117,7 +118,9 @@ async function spool(source: AsyncIterable<Uint8Array>, path: string, health: He
     file ??= await open(path, "wx", 0o600).catch((error: unknown) => {
       throw storeFailed("write", error);
     });
-    writing = writeAll(file, pieces);
+    writing = writeAll(file, pieces).catch((error: unknown) => {
+      throw storeFailed("write", error);
+    });
     writing.catch(() => undefined); // told by whoever waits next
   };
   try {
@@ -139,17 +142,5 @@ async function spool(source: AsyncIterable<Uint8Array>, path: string, health: He
     throw error;
   } finally {
     await (file as FileHandle | undefined)?.close();
-  }
-}
-
-async function writeAll(file: FileHandle, pieces: readonly Uint8Array[]): Promise<void> {
-  try {
-    const { bytesWritten } = await file.writev(pieces);
-    const size = pieces.reduce((sum, { length }) => sum + length, 0);
-    if (bytesWritten === size) return;
-    const rest = Buffer.concat(pieces).subarray(bytesWritten); // a short write: the disk is nearly full
-    for (let at = 0; at < rest.length; ) at += (await file.write(rest, at)).bytesWritten;
-  } catch (error) {
-    throw storeFailed("write", error);
   }
 }

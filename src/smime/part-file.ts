@@ -124,7 +124,8 @@ export class PartFile implements AsyncDisposable {
 
 const exclusive = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
-async function writeAll(file: FileHandle, pieces: readonly Buffer[]): Promise<void> {
+/** Writes the pieces one behind the other, from where the file stands. Throws what the system says. */
+export async function writeAll(file: FileHandle, pieces: readonly Uint8Array[]): Promise<void> {
   const size = pieces.reduce((sum, piece) => sum + piece.length, 0);
   const { bytesWritten } = await file.writev(pieces);
   if (bytesWritten === size) return;
