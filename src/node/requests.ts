@@ -50,7 +50,7 @@ export class Requests {
   async takeBoxed(request: VerifiedRequest): Promise<"kept" | "later" | "refused"> {
     const verdict = this.#judge(request);
     const { from } = request;
-    if (this.#isPeer(request)) {
+    if (isPeer(verdict)) {
       this.#knockSoon(from); // admitted since: what waits there may come
       return "kept";
     }
@@ -68,7 +68,7 @@ export class Requests {
     const known = state.requests();
     const mine = known.find((one) => one.from === from);
     // A decision is not told to the asker. Whoever was accepted and is no contact any more asks anew.
-    const undone = mine?.state === "accepted" && !this.#isPeer(request);
+    const undone = mine?.state === "accepted" && !isPeer(this.#judge(request));
     if (mine !== undefined && !undone && isDecided(mine, now)) return "kept";
     const waiting = known.filter((one) => one.state === "pending");
     if (!waiting.some((one) => one.from === from) && waiting.length >= MAX_PENDING) return "later";
@@ -217,12 +217,6 @@ export class Requests {
     });
   }
 
-  /** Whether he would be let in for more than to ask. */
-  #isPeer(request: VerifiedRequest): boolean {
-    const verdict = this.#judge(request);
-    return verdict.admit && verdict.by.rule !== "request";
-  }
-
   #pathOf({ certificate, chain }: VerifiedRequest): PathResult {
     return this.#node.trust.paths.find(certificate.certificate, chain, this.#clock());
   }
@@ -247,6 +241,11 @@ export class Requests {
     const failed = done.find((one) => one.status === "rejected");
     if (failed !== undefined && !done.some((one) => one.status === "fulfilled")) throw failed.reason;
   }
+}
+
+/** Whether he would be let in for more than to ask. */
+function isPeer(verdict: Verdict): boolean {
+  return verdict.admit && verdict.by.rule !== "request";
 }
 
 /** Whether the owner's word on it holds: a rejection does for a while, so that whoever is another by then may ask again. */
