@@ -7,10 +7,12 @@ import { download } from "./download.ts";
 import type { Refreshed } from "./refreshed.ts";
 import {
   type Above,
+  certificateText,
   doesNotCount,
   type Fetching,
   isFetchable,
   KEPT_REFRESH_MS,
+  readCertificate,
   type When,
 } from "./revocation-fetching.ts";
 import { type Source, Sources } from "./sources.ts";
@@ -118,7 +120,7 @@ export class OcspAnswers {
   }
 
   /** What an earlier run kept is checked as if it came now. */
-  takeKept(bytes: Buffer, about: KeptAnswer, readCertificate: (text: string) => Certificate): void {
+  takeKept(bytes: Buffer, about: KeptAnswer): void {
     const anchor = { name: about.anchor.name, certificate: readCertificate(about.anchor.certificate) };
     const certificate = readCertificate(about.certificate);
     const source = this.#add(about.url, certificate, readCertificate(about.issuer), anchor);
@@ -153,14 +155,10 @@ function kept({ url, certificate, issuer, trustAnchor }: AnswerSource): KeptAnsw
   return {
     kind: "answer",
     url,
-    certificate: base64(certificate),
-    issuer: base64(issuer),
-    anchor: { name: trustAnchor.name, certificate: base64(trustAnchor.certificate) },
+    certificate: certificateText(certificate),
+    issuer: certificateText(issuer),
+    anchor: { name: trustAnchor.name, certificate: certificateText(trustAnchor.certificate) },
   };
-}
-
-function base64({ der }: Certificate): string {
-  return Buffer.from(der).toString("base64");
 }
 
 function toldAt({ answers }: OcspFinding): number {

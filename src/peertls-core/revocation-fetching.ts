@@ -1,4 +1,4 @@
-import type { Certificate } from "../pki/certificate.ts";
+import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { KeptFiles, Refreshed } from "./refreshed.ts";
@@ -55,4 +55,14 @@ export function doesNotCount(what: string): SuiteError {
     fault: "service",
     details: { what },
   });
+}
+
+/** A certificate as it stands in what is kept; `readCertificate` is the counterpart. */
+export function certificateText({ der }: Certificate): string {
+  return Buffer.from(der).toString("base64");
+}
+
+/** @throws SuiteError certificate-malformed */
+export function readCertificate(text: string): Certificate {
+  return parseCertificate(Buffer.from(text, "base64"));
 }

@@ -7,11 +7,13 @@ import { readList } from "./read-list.ts";
 import type { Refreshed } from "./refreshed.ts";
 import {
   type Above,
+  certificateText,
   doesNotCount,
   type Fetching,
   isFetchable,
   KEPT_REFRESH_MS,
   namesList,
+  readCertificate,
   type When,
 } from "./revocation-fetching.ts";
 import { type Source, Sources } from "./sources.ts";
@@ -174,7 +176,7 @@ export class RevocationLists {
   }
 
   /** What an earlier run kept is checked as if it came now. */
-  async takeKept(bytes: Buffer, about: KeptList, readCertificate: (text: string) => Certificate): Promise<void> {
+  async takeKept(bytes: Buffer, about: KeptList): Promise<void> {
     const { anchor, url, configured } = about;
     const source = this.#sources.get(anchor, keyOf(url, configured)) ?? this.#add(url, configured, anchor);
     if (source === undefined) return;
@@ -244,8 +246,7 @@ function fileOf({ anchor, url, configured }: ListSource, kind: string): string {
 }
 
 function kept({ anchor, url, configured, usedAt, issuers }: ListSource): KeptList {
-  const ders = [...issuers.values()].map(({ der }) => Buffer.from(der).toString("base64"));
-  return { kind: "list", anchor, url, configured, usedAt, issuers: ders };
+  return { kind: "list", anchor, url, configured, usedAt, issuers: [...issuers.values()].map(certificateText) };
 }
 
 function weightOf(sources: Iterable<ListSource>): number {

@@ -1,4 +1,4 @@
-import { type Certificate, parseCertificate } from "../pki/certificate.ts";
+import type { Certificate } from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import type { RevocationStatus } from "../pki/revocation.ts";
@@ -144,13 +144,9 @@ export class Revocations implements RevocationSource {
   }
 
   async #takeKept(bytes: Buffer, about: KeptList | KeptAnswer): Promise<void> {
-    if (about.kind === "list") await this.#lists.takeKept(bytes, about, readCertificate);
-    else this.#answers.takeKept(bytes, about, readCertificate);
+    if (about.kind === "list") await this.#lists.takeKept(bytes, about);
+    else this.#answers.takeKept(bytes, about);
   }
 }
 
 const SEVERITY = { good: 0, unchecked: 1, unknown: 2, revoked: 3 } as const;
-
-function readCertificate(text: string): Certificate {
-  return parseCertificate(Buffer.from(text, "base64"));
-}

@@ -158,7 +158,7 @@ function readExtensions(bytes: Uint8Array, critical: Oid[]): Name | undefined {
   let about: Name | undefined;
   for (const extension of readExtensionList(der.readDer(bytes))) {
     if (extension.type === crlEntryExtension.certificateIssuer) {
-      const names = readGeneralNames(sequence(der.readDer(extension.value)).content, 64);
+      const names = readGeneralNames(sequenceOf(der.readDer(extension.value)).content, 64);
       about = names.flatMap((name) => (name.type === "directoryName" ? name.name : []))[0];
     } else if (
       extension.critical &&
@@ -229,14 +229,16 @@ function grown(array: Uint32Array): Uint32Array<ArrayBuffer> {
   return larger;
 }
 
-function sequence(element: der.DerElement): der.DerElement {
+/** @throws SuiteError certificate-malformed */
+export function sequenceOf(element: der.DerElement): der.DerElement {
   if (element.tag !== der.tag.sequence) throw malformed("not a sequence");
   return element;
 }
 
-function malformed(what: string): SuiteError {
+export function malformed(what: string, cause?: unknown): SuiteError {
   return new SuiteError("certificate-malformed", "not a well-formed revocation list", {
     fault: "peer",
     details: { what },
+    ...(cause === undefined ? {} : { cause }),
   });
 }

@@ -6,7 +6,7 @@ import {
   verifySignature,
 } from "./algorithm.ts";
 import type { Certificate, Fingerprint } from "./certificate.ts";
-import { type EntryTable, RevokedEntries, type RevokedEntry, tableOf } from "./crl-entries.ts";
+import { type EntryTable, malformed, RevokedEntries, type RevokedEntry, sequenceOf, tableOf } from "./crl-entries.ts";
 import type { DerElement } from "./der.ts";
 import * as der from "./der.ts";
 import {
@@ -196,17 +196,4 @@ function readScope(element: DerElement): CrlScope {
     reasons: someReasons === undefined ? allReasons : readReasonFlags(someReasons),
     indirect,
   };
-}
-
-function sequenceOf(element: DerElement): DerElement {
-  if (element.tag !== der.tag.sequence) throw malformed("not a sequence");
-  return element;
-}
-
-function malformed(what: string, cause?: unknown): SuiteError {
-  return new SuiteError("certificate-malformed", "not a well-formed revocation list", {
-    fault: "peer",
-    details: { what },
-    ...(cause === undefined ? {} : { cause }),
-  });
 }
