@@ -86,18 +86,14 @@ function openCommand(): Command {
       if (existsSync(out)) throw taken(out);
       const keys = new Keyring(ownKeys(home, o));
       // Beside the name that it is to get: a name cannot be moved to another file system.
-      const directory = await mkdtemp(join(dirname(out), ".sixtalk-"));
-      try {
-        await using found = await readFileOf(file, { keys, directory });
+      await withRead(file, { keys, beside: out }, async (found) => {
         const opened = { ...judged(found, anchorsOf(home, o)), out };
         if (opened.problem !== undefined && o.unsigned !== true) throw refused(opened.problem, opened.signers);
         if (found.content === undefined)
           throw new SuiteError("seal-malformed", "there is nothing inside", { fault: "peer" });
         await found.moveTo(out);
         print(self, opened, showVerdict);
-      } finally {
-        await rm(directory, { recursive: true, force: true });
-      }
+      });
     },
   );
 }
@@ -111,17 +107,13 @@ function verifyCommand(): Command {
   return withJson(command, "verify contract.p7s --content contract.pdf").action(
     async (file: string, o: VerifyOptions & { content?: string }, self: Command) => {
       const home = homeOf(self);
-      const directory = await mkdtemp(join(dirname(resolve(file)), ".sixtalk-"));
-      try {
-        const keys = new Keyring(existsSync(join(home.keys, "enrolment.json")) ? ownKeys(home, {}) : []);
-        const detached = o.content === undefined ? {} : { detached: bytesOf(o.content) };
-        await using found = await readFileOf(file, { keys, directory, ...detached });
+      const keys = new Keyring(existsSync(join(home.keys, "enrolment.json")) ? ownKeys(home, {}) : []);
+      const detached = o.content === undefined ? {} : { detached: bytesOf(o.content) };
+      await withRead(file, { keys, beside: resolve(file), ...detached }, async (found) => {
         const verdict = judged(found, anchorsOf(home, o));
         if (verdict.problem !== undefined) throw refused(verdict.problem, verdict.signers);
         print(self, verdict, showVerdict);
-      } finally {
-        await rm(directory, { recursive: true, force: true });
-      }
+      });
     },
   );
 }
@@ -156,11 +148,24 @@ function showVerdict({ protection, signers, cipher, problem, out }: Verdict & { 
   );
 }
 
-function readFileOf(
+/** @param o.beside what is read waits in a folder beside this; nothing of it stays */
+async function withRead(
   file: string,
-  o: { keys: Keyring; directory: string; detached?: AsyncIterable<Uint8Array> },
-): Promise<Read> {
-  return read(bytesOf(file), { ...o, candidates: [], maxBytes: Number.MAX_SAFE_INTEGER });
+  { beside, ...o }: { keys: Keyring; beside: string; detached?: AsyncIterable<Uint8Array> },
+  use: (found: Read) => Promise<void>,
+): Promise<void> {
+  const directory = await mkdtemp(join(dirname(beside), ".sixtalk-"));
+  try {
+    await using found = await read(bytesOf(file), {
+      ...o,
+      directory,
+      candidates: [],
+      maxBytes: Number.MAX_SAFE_INTEGER,
+    });
+    await use(found);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 }
 
 function judged({ layers, protection }: Read, anchors: readonly TrustAnchor[]): Verdict {
