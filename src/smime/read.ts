@@ -118,6 +118,8 @@ class Reading {
   usedKey = false;
   readonly #o: ReadOptions;
   readonly #part: PartFile;
+  /** Whether it came as a MIME entity, which then is around entities only (RFC 8551 §3.1). */
+  #mail = false;
   #layers = 0;
   #envelopes = 0;
   #compressions = 0;
@@ -128,6 +130,7 @@ class Reading {
   }
 
   async outermost(reader: ByteReader): Promise<readonly Layer[]> {
+    this.#mail = (await smimeHead(reader)) !== undefined;
     const layers = await this.#entity((await isPem(reader)) ? new ByteReader(pemBody(reader)) : reader);
     if (layers.length === 0) throw malformed("neither signed nor encrypted");
     return layers;
@@ -179,13 +182,22 @@ class Reading {
     if (found === undefined) throw notForUs();
     const contentKey = keyOperation(found.info, found.key, found.own, head.cipher.keyBytes);
     this.usedKey = true;
-    const inner = await this.#through(decryptContent(ber, head, contentKey()));
-    return [{ kind: "encrypted", cipher: head.cipher.name, authenticated: head.tagBytes > 0 }, ...inner];
+    const authenticated = head.tagBytes > 0;
+    const inner = await this.#through(decryptContent(ber, head, contentKey()), async (reader) => {
+      // One wrong key in 256 gives octets whose padding looks right.
+      if (this.#mail && !authenticated && !(await beginsLikeEntity(reader))) throw malformed("no entity");
+    });
+    return [{ kind: "encrypted", cipher: head.cipher.name, authenticated }, ...inner];
   }
 
   /** What a layer yields is read to its end, where it shows whether all of it holds. */
-  async #through(content: AsyncGenerator<Buffer>): Promise<readonly Layer[]> {
-    const inner = await this.#entity(new ByteReader(content));
+  async #through(
+    content: AsyncGenerator<Buffer>,
+    check: (reader: ByteReader) => Promise<void> = async () => {},
+  ): Promise<readonly Layer[]> {
+    const reader = new ByteReader(content);
+    await check(reader);
+    const inner = await this.#entity(reader);
     if (!(await content.next()).done) throw malformed("trailing bytes");
     return inner;
   }
@@ -218,6 +230,13 @@ async function beginsLikeCms(reader: ByteReader): Promise<boolean> {
     view[oid] === der.tag.oid &&
     view.subarray(oid + 2, oid + 2 + PKCS.length).equals(PKCS)
   );
+}
+
+/** Whether what stands there may be an entity: a header field, the blank line of one without any, or CMS in place of one. */
+async function beginsLikeEntity(reader: ByteReader): Promise<boolean> {
+  await reader.fill(1_024);
+  const begin = reader.view().subarray(0, 1_024).toString("latin1");
+  return /^(?:\r?\n|[\x21-\x39\x3b-\x7e]+[ \t]*:)/.test(begin) || (await beginsLikeCms(reader));
 }
 
 /** The head of an S/MIME entity, not taken; undefined for any other and for what is none. */

@@ -121,6 +121,23 @@ describe("layer within layer", () => {
       expect(await told(await encrypt(content, "peer"))).toMatchObject({ protection: "encrypted", content });
   });
 
+  test("in a mail, what was encrypted without a tag has to be an entity: a wrong key may give any octets", async () => {
+    const mail = async (content: Uint8Array, profile: Profile = "foreign") =>
+      mime(await encrypt(content, profile), "enveloped-data");
+    for (const content of [
+      randomBytes(70_000).fill(0x80, 0, 8),
+      Buffer.from("Hello, Bob: no head\r\n"),
+      Buffer.alloc(0),
+    ]) {
+      const thrown = await failureOf(read(new Pieces(await mail(content)), options()));
+      expect(thrown.code).toBe("seal-unreadable");
+      expect(await told(await mail(content, "peer"))).toMatchObject({ protection: "encrypted", content });
+      expect(await told(await encrypt(content))).toMatchObject({ protection: "encrypted", content });
+    }
+    for (const content of [text, Buffer.from("\r\nno field\r\n"), await sign(text)])
+      expect(await told(await mail(content), {}, 1)).toMatchObject({ layers: expect.stringContaining("encrypted") });
+  });
+
   test("plain octets, and an entity that is not S/MIME, are neither signed nor encrypted", async () => {
     for (const bytes of [text, Buffer.alloc(0), randomBytes(100_000)])
       expect(await failureOf(read(new Pieces(bytes), options()))).toMatchObject({
