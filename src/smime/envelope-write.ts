@@ -19,55 +19,75 @@ export async function* envelopedData(
   algorithms: ProfileAlgorithms,
 ): AsyncGenerator<Buffer> {
   const { content: cipher } = algorithms;
-  const key = randomBytes(cipher.keyBytes); // serves this one time
+  const begun = beginEnvelope(recipients, algorithms);
+  const running = cipherOf(cipher, begun);
+  begun.key.fill(0);
+  const tag = () => (cipher.mode === "cbc" ? undefined : running.getAuthTag());
+
+  const gathered = await gather(content);
+  if ("small" in gathered) {
+    const ciphertext = Buffer.concat([running.update(gathered.small), running.final()]);
+    yield begun.whole(ciphertext, tag());
+    return;
+  }
+  yield begun.before;
+  yield* octetChunks(encrypted(running, gathered.large, cipher.maxBytes));
+  yield begun.behind(tag());
+}
+
+/** A key that serves this one time, wrapped for the recipients, and the bytes around what it encrypts. */
+export interface BegunEnvelope {
+  readonly key: Buffer;
+  /** Nonce or initialisation vector. */
+  readonly iv: Buffer;
+  /** What stands before the chunks of ciphertext (OCTET STRINGs) where lengths are indefinite. */
+  readonly before: Buffer;
+  /** What follows them. */
+  behind(tag: Buffer | undefined): Buffer;
+  /** All of it in DER, around a ciphertext that is known. */
+  whole(ciphertext: Buffer, tag: Buffer | undefined): Buffer;
+}
+
+export function beginEnvelope(recipients: readonly PeerCertificate[], algorithms: ProfileAlgorithms): BegunEnvelope {
+  const { content: cipher } = algorithms;
+  const key = randomBytes(cipher.keyBytes);
+  const iv = randomBytes(cipher.ivBytes);
   const infos = der.set(...recipients.map(({ certificate }) => recipientInfo(certificate, key, algorithms)));
-  const { running, identifier } = begin(cipher, key);
-  key.fill(0);
+  // GCMParameters (RFC 5084 §3.2); the DEFAULT of aes-ICVlen is 12.
+  const parameters =
+    cipher.mode === "cbc" ? der.octetString(iv) : der.sequence(der.octetString(iv), der.integer(tagBytes));
+  const identifier = der.sequence(der.oid(cipher.oid), parameters);
   const authenticated = cipher.mode !== "cbc";
   const type = der.oid(authenticated ? contentType.authEnvelopedData : contentType.envelopedData);
   const agreed = recipients.some(({ certificate }) => certificate.keyType !== "rsa");
   // RFC 5652 §6.1: with recipients of version 3, the agreed ones, 2; RFC 5083 §2.1: always 0.
   const version = der.integer(authenticated || !agreed ? 0 : 2);
-
-  const gathered = await gather(content);
-  if ("small" in gathered) {
-    const ciphertext = Buffer.concat([running.update(gathered.small), running.final()]);
-    const encrypted = der.sequence(der.oid(contentType.data), identifier, der.implicitPrimitive(0, ciphertext));
-    yield der.sequence(
+  const end = (tag: Buffer | undefined) => (tag === undefined ? [] : [der.octetString(tag)]);
+  return {
+    key,
+    iv,
+    before: Buffer.concat([
+      opened(der.tag.sequence),
       type,
-      der.explicit(
-        0,
-        der.sequence(version, infos, encrypted, ...(authenticated ? [der.octetString(running.getAuthTag())] : [])),
-      ),
-    );
-    return;
-  }
-  yield Buffer.concat([
-    opened(der.tag.sequence),
-    type,
-    opened(der.contextConstructed(0), der.tag.sequence),
-    version,
-    infos,
-    opened(der.tag.sequence),
-    der.oid(contentType.data),
-    identifier,
-    opened(der.contextConstructed(0)),
-  ]);
-  yield* octetChunks(encrypted(running, gathered.large, cipher.maxBytes));
-  yield Buffer.concat([closed(2), ...(authenticated ? [der.octetString(running.getAuthTag())] : []), closed(3)]);
+      opened(der.contextConstructed(0), der.tag.sequence),
+      version,
+      infos,
+      opened(der.tag.sequence),
+      der.oid(contentType.data),
+      identifier,
+      opened(der.contextConstructed(0)),
+    ]),
+    behind: (tag) => Buffer.concat([closed(2), ...end(tag), closed(3)]),
+    whole(ciphertext, tag) {
+      const content = der.sequence(der.oid(contentType.data), identifier, der.implicitPrimitive(0, ciphertext));
+      return der.sequence(type, der.explicit(0, der.sequence(version, infos, content, ...end(tag))));
+    },
+  };
 }
 
-/** The cipher under way, and its AlgorithmIdentifier with the fresh nonce. */
-function begin(cipher: ContentCipher, key: Buffer): { running: CipherGCM; identifier: Buffer } {
-  const iv = randomBytes(cipher.ivBytes);
-  if (cipher.mode === "cbc") {
-    const identifier = der.sequence(der.oid(cipher.oid), der.octetString(iv));
-    return { running: createCipheriv(cipher.name, key, iv) as CipherGCM, identifier };
-  }
-  // GCMParameters (RFC 5084 §3.2); the DEFAULT of aes-ICVlen is 12.
-  const parameters = der.sequence(der.octetString(iv), der.integer(tagBytes));
-  const running = createCipheriv(cipher.name as "aes-256-gcm", key, iv, { authTagLength: tagBytes });
-  return { running, identifier: der.sequence(der.oid(cipher.oid), parameters) };
+function cipherOf(cipher: ContentCipher, { key, iv }: { key: Buffer; iv: Buffer }): CipherGCM {
+  if (cipher.mode === "cbc") return createCipheriv(cipher.name, key, iv) as CipherGCM;
+  return createCipheriv(cipher.name as "aes-256-gcm", key, iv, { authTagLength: tagBytes });
 }
 
 async function* encrypted(
@@ -78,10 +98,13 @@ async function* encrypted(
   let size = 0;
   for await (const piece of content) {
     size += piece.length;
-    if (size > maxBytes)
-      throw new SuiteError("limit-exceeded", "too much for one key", { fault: "local", details: { maxBytes } });
+    if (size > maxBytes) throw tooMuch(maxBytes);
     yield running.update(piece);
   }
   const last = running.final(); // nothing of a stream mode, a block of the others
   if (last.length > 0) yield last;
+}
+
+export function tooMuch(maxBytes: number): SuiteError {
+  return new SuiteError("limit-exceeded", "too much for one key", { fault: "local", details: { maxBytes } });
 }

@@ -1,4 +1,4 @@
-import { createCipheriv } from "node:crypto";
+import { type CipherGCM, type Cipheriv, createCipheriv } from "node:crypto";
 
 const BLOCK = 16;
 /** x^128 + x^7 + x^2 + x + 1, bits in GCM's order (NIST SP 800-38D §6.3). */
@@ -11,8 +11,7 @@ const R = 0xe1n << 120n;
  * @param ciphertextBytes how long the ciphertext was
  */
 export function tagDifference(key: Uint8Array, ciphertextBytes: number, additional: Uint8Array): Buffer {
-  const cipher = createCipheriv(`aes-${8 * key.length}-ecb`, key, null).setAutoPadding(false);
-  const h = toNumber(Buffer.concat([cipher.update(Buffer.alloc(BLOCK)), cipher.final()]));
+  const h = encryptedBlock(key, Buffer.alloc(BLOCK));
   let hashed = 0n;
   for (let at = 0; at < additional.length; at += BLOCK) {
     const block = Buffer.alloc(BLOCK);
@@ -22,7 +21,74 @@ export function tagDifference(key: Uint8Array, ciphertextBytes: number, addition
   const behind = BigInt(Math.ceil(ciphertextBytes / BLOCK)) + 1n; // the ciphertext and the lengths
   const lengths = BigInt(8 * additional.length) << 64n;
   const difference = times(hashed, power(h, behind)) ^ times(lengths, h);
-  return Buffer.from(difference.toString(16).padStart(2 * BLOCK, "0"), "hex");
+  return toBlock(difference);
+}
+
+/** A stretch of ciphertext: how long it is, and the GCM tag of nothing with it as additional data, by the same key and nonce. */
+export interface Stretch {
+  readonly bytes: number;
+  readonly tag: Uint8Array;
+}
+
+/** Encrypts a stretch of a GCM plaintext, of which `firstBlock` blocks stand before it. */
+export class StretchCipher {
+  readonly #cipher: Cipheriv;
+  readonly #hasher: CipherGCM;
+
+  constructor(key: Uint8Array, nonce: Uint8Array, firstBlock: number) {
+    const name = `aes-${(8 * key.length) as 256}` as const;
+    const counter = Buffer.alloc(BLOCK);
+    counter.set(nonce);
+    counter.writeUInt32BE(2 + firstBlock, nonce.length); // 1 is the tag's: NIST SP 800-38D §7.1
+    this.#cipher = createCipheriv(`${name}-ctr`, key, counter);
+    this.#hasher = createCipheriv(`${name}-gcm`, key, nonce);
+  }
+
+  /** Whole blocks, but for the last piece. */
+  update(plain: Uint8Array): Buffer {
+    const ciphertext = this.#cipher.update(plain);
+    this.#hasher.setAAD(ciphertext);
+    return ciphertext;
+  }
+
+  /** For `joinedTag`, and nobody else. */
+  tag(): Buffer {
+    this.#hasher.final();
+    return this.#hasher.getAuthTag();
+  }
+}
+
+/**
+ * The GCM tag of a ciphertext from those of its stretches, which can so be hashed each by itself, in any order. Each but
+ * the last has whole blocks. Those tags are of no use to anybody but must not get about: together they give away the hash key.
+ * @param nonce of 12 bytes
+ */
+export function joinedTag(key: Uint8Array, nonce: Uint8Array, stretches: readonly Stretch[]): Buffer {
+  const h = encryptedBlock(key, Buffer.alloc(BLOCK));
+  const first = encryptedBlock(key, Buffer.concat([nonce, Buffer.of(0, 0, 0, 1)]));
+  const powers = new Map<number, bigint>(); // most stretches are alike
+  let hashed = 0n;
+  let total = 0;
+  for (const { bytes, tag } of stretches) {
+    if (total % BLOCK !== 0) throw new Error("a stretch that is not the last has whole blocks");
+    const blocks = Math.ceil(bytes / BLOCK);
+    const behind = powers.get(blocks) ?? power(h, BigInt(blocks));
+    powers.set(blocks, behind);
+    // Without the mask and its lengths, which stand where those of additional data do.
+    const own = toNumber(tag) ^ first ^ times(BigInt(8 * bytes) << 64n, h);
+    hashed = times(hashed, behind) ^ own;
+    total += bytes;
+  }
+  return toBlock(hashed ^ times(BigInt(8 * total), h) ^ first);
+}
+
+function encryptedBlock(key: Uint8Array, block: Uint8Array): bigint {
+  const cipher = createCipheriv(`aes-${8 * key.length}-ecb`, key, null).setAutoPadding(false);
+  return toNumber(Buffer.concat([cipher.update(block), cipher.final()]));
+}
+
+function toBlock(value: bigint): Buffer {
+  return Buffer.from(value.toString(16).padStart(2 * BLOCK, "0"), "hex");
 }
 
 function toNumber(block: Uint8Array): bigint {

@@ -13,6 +13,16 @@ const agreementCurves: ReadonlyMap<string, string> = new Map([
   [namedCurve.p384, "secp384r1"],
 ]);
 
+const maxRecipients = 2000;
+
+/** Throws SuiteError "recipient-unusable" unless there are 1 to 2000 and this program can seal to all of them at this time. */
+export function checkRecipients(recipients: readonly PeerCertificate[], now: Date): void {
+  if (recipients.length < 1 || recipients.length > maxRecipients) {
+    throw new SuiteError("recipient-unusable", "a seal has 1 to 2000 recipients", { fault: "local" });
+  }
+  for (const recipient of recipients) checkRecipient(recipient, now);
+}
+
 /** Throws SuiteError "recipient-unusable" unless this program can seal to the certificate at this time. */
 export function checkRecipient(recipient: PeerCertificate, now: Date): void {
   const { certificate, uses, validity } = recipient;

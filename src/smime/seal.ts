@@ -1,11 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { PeerCertificate } from "../pki/certificate.ts";
-import { SuiteError } from "../pki/suite-error.ts";
 import { encodeBase64 } from "./base64.ts";
 import { canonicalLines, type EntityHead, headerField, serializeHead } from "./entity.ts";
 import { envelopedData } from "./envelope-write.ts";
 import { algorithmsOf, type Capabilities, type Profile } from "./profile.ts";
-import { checkRecipient } from "./recipient-write.ts";
+import { checkRecipients } from "./recipient-write.ts";
 import { untilAborted } from "./sealed-input.ts";
 import { detachedSignedData, opaqueSignedData, type Signer, signerDigest } from "./signed-write.ts";
 
@@ -24,8 +23,6 @@ export interface SealOptions {
   readonly head?: EntityHead;
 }
 
-const maxRecipients = 2000;
-
 /**
  * Signs, then encrypts: yields the binary DER (above 1 MiB BER) of an AuthEnvelopedData, or by profile EnvelopedData, around a signed entity, in one
  * pass and constant memory. With `detached`, every line end of the entity is made CRLF first. Throws, when first pulled,
@@ -36,10 +33,7 @@ export async function* seal(
   o: SealOptions,
   signal?: AbortSignal,
 ): AsyncGenerator<Buffer> {
-  if (o.recipients.length < 1 || o.recipients.length > maxRecipients) {
-    throw new SuiteError("recipient-unusable", "a seal has 1 to 2000 recipients", { fault: "local" });
-  }
-  for (const recipient of o.recipients) checkRecipient(recipient, o.now);
+  checkRecipients(o.recipients, o.now);
   const body = untilAborted(source, signal);
   const entity = o.head === undefined ? body : preceded(serializeHead(o.head), body);
   const signed = o.shape === "detached" ? clearSigned(canonicalLines(entity), o) : opaqueSigned(entity, o);
@@ -74,13 +68,18 @@ async function* clearSigned(entity: AsyncIterable<Uint8Array>, o: SealOptions): 
 
 /** application/pkcs7-mime; smime-type=signed-data (RFC 8551 §3.5.2), not encoded: the envelope takes any octets. */
 async function* opaqueSigned(entity: AsyncIterable<Uint8Array>, o: SealOptions): AsyncGenerator<Uint8Array> {
-  yield serializeHead({
+  yield opaqueEntityHead();
+  yield* opaqueSignedData(entity, o.signer, o.now);
+}
+
+/** The head of the entity that is an opaque signature. */
+export function opaqueEntityHead(): Buffer {
+  return serializeHead({
     fields: [
       headerField("Content-Type", 'application/pkcs7-mime; smime-type=signed-data; name="smime.p7m"'),
       headerField("Content-Transfer-Encoding", "binary"),
     ],
   });
-  yield* opaqueSignedData(entity, o.signer, o.now);
 }
 
 async function* preceded(first: Buffer, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {

@@ -35,18 +35,28 @@ export async function* opaqueSignedData(
     yield signedData(digest, encapsulated, trailer(signer, digest, hash.digest(), now));
     return;
   }
-  yield Buffer.concat([
+  yield beforeContent(signer);
+  yield* octetChunks(hashed(gathered.large, hash));
+  yield behindContent(signer, hash.digest(), now);
+}
+
+/** What stands before the chunks of content (OCTET STRINGs) of a SignedData with indefinite lengths. */
+export function beforeContent(signer: Signer): Buffer {
+  return Buffer.concat([
     opened(der.tag.sequence),
     der.oid(contentType.signedData),
     opened(der.contextConstructed(0), der.tag.sequence),
     der.integer(1),
-    der.set(digestIdentifier(digest)),
+    der.set(digestIdentifier(signerDigest(signer))),
     opened(der.tag.sequence),
     der.oid(contentType.data),
     opened(der.contextConstructed(0), der.tag.octetString | 0x20),
   ]);
-  yield* octetChunks(hashed(gathered.large, hash));
-  yield Buffer.concat([closed(3), trailer(signer, digest, hash.digest(), now), closed(3)]);
+}
+
+/** What follows them. `messageDigest` is by `signerDigest(signer)`. */
+export function behindContent(signer: Signer, messageDigest: Uint8Array, now: Date): Buffer {
+  return Buffer.concat([closed(3), trailer(signer, signerDigest(signer), messageDigest, now), closed(3)]);
 }
 
 /** ContentInfo with a SignedData over content that stands elsewhere. `messageDigest` is by `signerDigest(signer)`. */
