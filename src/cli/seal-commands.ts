@@ -16,7 +16,7 @@ import { PartFile } from "../smime/part-file.ts";
 import { algorithmsOf, type Profile } from "../smime/profile.ts";
 import { type Layer, type Read, read } from "../smime/read.ts";
 import { checkRecipient } from "../smime/recipient-write.ts";
-import type { VerifiedSignature } from "../smime/signed-read.ts";
+import type { VerifiedSignature } from "../smime/signed-verify.ts";
 import { opaqueSignedData, type Signer } from "../smime/signed-write.ts";
 import { print, withJson } from "./asking.ts";
 import { ask } from "./client.ts";
@@ -108,7 +108,7 @@ function verifyCommand(): Command {
     async (file: string, o: VerifyOptions & { content?: string }, self: Command) => {
       const home = homeOf(self);
       const keys = new Keyring(existsSync(join(home.keys, "enrolment.json")) ? ownKeys(home, {}) : []);
-      const detached = o.content === undefined ? {} : { detached: bytesOf(o.content) };
+      const detached = o.content === undefined ? {} : { detached: () => bytesOf(o.content as string) };
       await withRead(file, { keys, beside: resolve(file), ...detached }, async (found) => {
         const verdict = judged(found, anchorsOf(home, o));
         if (verdict.problem !== undefined) throw refused(verdict.problem, verdict.signers);
@@ -151,7 +151,7 @@ function showVerdict({ protection, signers, cipher, problem, out }: Verdict & { 
 /** @param o.beside what is read waits in a folder beside this; nothing of it stays */
 async function withRead(
   file: string,
-  { beside, ...o }: { keys: Keyring; beside: string; detached?: AsyncIterable<Uint8Array> },
+  { beside, ...o }: { keys: Keyring; beside: string; detached?: () => AsyncIterable<Uint8Array> },
   use: (found: Read) => Promise<void>,
 ): Promise<void> {
   const directory = await mkdtemp(join(dirname(beside), ".sixtalk-"));

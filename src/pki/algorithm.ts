@@ -1,4 +1,4 @@
-import { constants, sign as cryptoSign, verify as cryptoVerify, type KeyObject } from "node:crypto";
+import { constants, createVerify, sign as cryptoSign, verify as cryptoVerify, type KeyObject } from "node:crypto";
 import type { DerElement } from "./der.ts";
 import * as der from "./der.ts";
 import { digestAlgorithm, keyAlgorithm, mgf1, namedCurve, type Oid, signatureAlgorithm } from "./oid.ts";
@@ -71,14 +71,41 @@ export function verifySignature(
   signature: Uint8Array,
   policy: AlgorithmPolicy = standardAlgorithms,
 ): boolean {
-  const scheme = signatureScheme(algorithm, policy);
-  if (scheme === undefined || scheme.keyType !== publicKey.asymmetricKeyType) return false;
-  if (!publicKeyAllowed(publicKey, policy)) return false;
+  const scheme = usableScheme(algorithm, publicKey, policy);
+  if (scheme === undefined) return false;
   try {
     return cryptoVerify(scheme.digest, data, cryptoKey(publicKey, scheme), signature);
   } catch {
     return false; // OpenSSL throws on some malformed signatures and returns false on others
   }
+}
+
+/** Verifies one signature over data that comes in pieces. */
+export interface SignatureVerifier {
+  update(piece: Uint8Array): void;
+  /** Once, at the end; never throws. */
+  verify(signature: Uint8Array): boolean;
+}
+
+/** As `verifySignature`, piece by piece. Undefined where that would be false, and for Ed25519 and Ed448, which want the data whole. */
+export function signatureVerifier(
+  algorithm: AlgorithmIdentifier,
+  publicKey: KeyObject,
+  policy: AlgorithmPolicy = standardAlgorithms,
+): SignatureVerifier | undefined {
+  const scheme = usableScheme(algorithm, publicKey, policy);
+  if (scheme === undefined || scheme.digest === null) return undefined;
+  const verifier = createVerify(scheme.digest);
+  return {
+    update: (piece) => void verifier.update(piece),
+    verify: (signature) => {
+      try {
+        return verifier.verify(cryptoKey(publicKey, scheme), signature);
+      } catch {
+        return false; // as above
+      }
+    },
+  };
 }
 
 /** Whether the key is of a kind and size that may sign or be encrypted to. */
@@ -165,6 +192,15 @@ const curves: ReadonlyMap<string, { digest: Digest; signature: Oid }> = new Map(
   ["secp384r1", { digest: "sha384", signature: signatureAlgorithm.ecdsaWithSha384 }],
   ["secp521r1", { digest: "sha512", signature: signatureAlgorithm.ecdsaWithSha512 }],
 ]);
+
+function usableScheme(
+  algorithm: AlgorithmIdentifier,
+  publicKey: KeyObject,
+  policy: AlgorithmPolicy,
+): SignatureScheme | undefined {
+  const scheme = signatureScheme(algorithm, policy);
+  return scheme?.keyType === publicKey.asymmetricKeyType && publicKeyAllowed(publicKey, policy) ? scheme : undefined;
+}
 
 const rsaScheme = (digest: Digest): SignatureScheme => ({ keyType: "rsa", digest });
 const ecScheme = (digest: Digest): SignatureScheme => ({ keyType: "ec", digest });

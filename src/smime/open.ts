@@ -13,9 +13,9 @@ import type { Keyring } from "./keyring.ts";
 import { type PartContent, PartFile } from "./part-file.ts";
 import type { Capabilities } from "./profile.ts";
 import { keyOperation } from "./recipient-read.ts";
-import { SealedInput } from "./sealed-input.ts";
+import { SealedInput, untilAborted } from "./sealed-input.ts";
 import { readSignedEntity, type SignedEntity } from "./signed-entity.ts";
-import { type VerifiedSignature, verifySignatures } from "./signed-read.ts";
+import { type VerifiedSignature, verifySignatures } from "./signed-verify.ts";
 
 /** Judges a signer's certificate: pki's `validatePath` with the anchors of whoever opens. */
 export type PathValidator = (request: {
@@ -80,7 +80,7 @@ export async function open(source: AsyncIterable<Uint8Array>, o: OpenOptions, si
   try {
     const { ber, head, contentKey } = await readPublicPart(input, o);
     o.budget.check(o.peer, o.clock());
-    return await openWith(contentKey(), { ber, head, input }, o);
+    return await openWith(contentKey(), { ber, head, input }, o, signal);
   } catch (thrown) {
     throw input.failure === undefined ? thrown : input.failure.thrown;
   } finally {
@@ -124,13 +124,21 @@ export function matchRecipient(info: Parameters<typeof keyOperation>[0], keys: K
 }
 
 /** From here on a fault must not show what it was. */
-async function openWith(contentKey: Buffer, envelope: Envelope, o: OpenOptions): Promise<Opened> {
+async function openWith(
+  contentKey: Buffer,
+  envelope: Envelope,
+  o: OpenOptions,
+  signal: AbortSignal | undefined,
+): Promise<Opened> {
   const part = new PartFile(o.directory, { hashed: true });
   try {
     const { entity, content } = await decryptToEnd(contentKey, envelope, part, o.keep);
-    const signatures = verifySignatures(
+    const kept = () => new ByteReader(untilAborted(part.again(), signal)).rest();
+    const signatures = await verifySignatures(
       entity.signed,
       o.candidates.map(({ certificate }) => certificate),
+      // Only of what nobody has changed: the time that it takes would tell of octets that were, what they decrypt to.
+      envelope.head.tagBytes > 0 ? entity.again(kept) : undefined,
     );
     const { signature, signer } = judgeSigner(signatures, entity, o);
     if (!addressesOf(entity.head, "To", "Cc", "Bcc").some((identity) => o.addressees.includes(identity))) {

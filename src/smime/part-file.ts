@@ -1,4 +1,5 @@
 import { createHash, type Hash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { constants, type FileHandle, link, open, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { SuiteError } from "../pki/suite-error.ts";
@@ -8,6 +9,7 @@ import { storeFailed } from "./failure.ts";
 const memoryLimit = 65_536;
 /** Written in portions of at least this size, one while the next is gathered. */
 const writeBytes = 1_048_576;
+const readBytes = 262_144;
 const maxPieces = 512; // writev takes at most IOV_MAX, 1024
 
 export type PartContent = { readonly bytes: Buffer } | { readonly path: string; readonly size: number };
@@ -63,6 +65,21 @@ export class PartFile implements AsyncDisposable {
   get sha256(): string {
     if (this.#digest === undefined) throw new Error("not finished, or not hashed");
     return this.#digest;
+  }
+
+  /** The content once more, after `finish` and before it is moved. */
+  async *again(): AsyncGenerator<Buffer> {
+    if (this.#state !== "finished") throw new Error("not finished, or moved");
+    if (this.#size <= memoryLimit) {
+      yield* this.#pending;
+      return;
+    }
+    const file = createReadStream(this.#path, { highWaterMark: readBytes });
+    try {
+      for await (const piece of file) yield piece as Buffer;
+    } catch (cause) {
+      throw storeFailed("read", cause);
+    }
   }
 
   /**

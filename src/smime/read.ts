@@ -7,29 +7,24 @@ import { decodeBase64 } from "./base64.ts";
 import { BerReader } from "./ber-read.ts";
 import { ByteReader, coalesce } from "./byte-reader.ts";
 import { decompressContent } from "./compressed.ts";
-import { contentTypeOf, type EntityHead, isAmbiguous, parseHead, readHeadBytes } from "./entity.ts";
+import { CanonicalLines, contentTypeOf, type EntityHead, isAmbiguous, parseHead, readHeadBytes } from "./entity.ts";
 import { decryptContent, enterContentInfo, isEnveloped, leaveContentInfo, readEnvelopeHead } from "./envelope-read.ts";
 import { malformed, unreadable, unsupported } from "./failure.ts";
 import type { Keyring } from "./keyring.ts";
 import { matchRecipient, notForUs } from "./open.ts";
 import { type PartContent, PartFile } from "./part-file.ts";
 import { keyOperation } from "./recipient-read.ts";
-import { SealedInput } from "./sealed-input.ts";
+import { SealedInput, untilAborted } from "./sealed-input.ts";
 import { decoded, readClearContent, readOpaqueContent, type Signed } from "./signed-entity.ts";
-import {
-  type ContentDigests,
-  ContentHasher,
-  readSignedData,
-  type VerifiedSignature,
-  verifySignatures,
-} from "./signed-read.ts";
+import { type ContentDigests, ContentHasher, readSignedData, type SignedData } from "./signed-read.ts";
+import { type ContentAgain, type VerifiedSignature, verifySignatures } from "./signed-verify.ts";
 
 export interface ReadOptions {
   readonly keys: Keyring;
   /** Certificates known from elsewhere, which a signature may leave out. */
   readonly candidates: readonly Certificate[];
-  /** What a detached signature is over. */
-  readonly detached?: AsyncIterable<Uint8Array>;
+  /** What a detached signature is over, from its beginning; asked for twice if the signature can only be verified so. */
+  readonly detached?: () => AsyncIterable<Uint8Array>;
   /** Where content above 64 KiB waits. */
   readonly directory: string;
   readonly maxBytes: number;
@@ -79,10 +74,11 @@ const maxHeadBytes = 65_536;
 export async function read(source: AsyncIterable<Uint8Array>, o: ReadOptions, signal?: AbortSignal): Promise<Read> {
   const input = new SealedInput(source, o.maxBytes, signal);
   const part = new PartFile(o.directory, { hashed: false });
-  const reading = new Reading(o, part);
+  const reading = new Reading(o, part, signal);
   try {
-    const layers = await reading.outermost(new ByteReader(input));
+    const found = await reading.outermost(new ByteReader(input));
     const content = o.detached === undefined ? await part.finish() : undefined;
+    const layers = await verified(found, o, reading.content);
     return {
       layers,
       protection: protectionOf(layers),
@@ -92,6 +88,7 @@ export async function read(source: AsyncIterable<Uint8Array>, o: ReadOptions, si
     };
   } catch (thrown) {
     await part[Symbol.asyncDispose]().catch(() => undefined); // the first failure is the one to tell
+    if (thrown instanceof ContentLost) throw thrown.cause;
     if (input.failure !== undefined) throw input.failure.thrown;
     if (thrown instanceof SuiteError && thrown.code === "store-failed") throw thrown;
     if (reading.usedKey) {
@@ -113,23 +110,78 @@ function protectionOf(layers: readonly Layer[]): Read["protection"] {
   return layers.slice(encrypted).some(holds) ? "sealed" : "encrypted";
 }
 
+/** A layer that was read; a signature's is not verified. */
+type FoundLayer =
+  | Exclude<Layer, { kind: "signed" }>
+  | { readonly kind: "signed"; readonly signed: SignedData; readonly canonical?: SignedData };
+
+/** What the signature is over could not be read: nothing that the one who made it could have a hand in. */
+class ContentLost extends Error {}
+
+/** @param again the innermost content */
+async function verified(
+  found: readonly FoundLayer[],
+  { candidates }: ReadOptions,
+  again: () => AsyncIterable<Uint8Array>,
+): Promise<Layer[]> {
+  const octets = () => new ByteReader(again()).rest();
+  const layers: Layer[] = [];
+  for (const [n, layer] of found.entries()) {
+    if (layer.kind !== "signed") {
+      layers.push(layer);
+      continue;
+    }
+    const { signed, canonical } = layer;
+    const isInnermost = n === found.length - 1; // what is signed around other layers is not kept
+    let signatures = await verifySignatures(signed, candidates, isInnermost ? thatMayFail(octets) : undefined);
+    if (signatures.length === 0 && canonical !== undefined) {
+      const lines = thatMayFail(() => inCanonicalLines(octets()));
+      signatures = await verifySignatures(canonical, candidates, isInnermost ? lines : undefined);
+    }
+    layers.push({ kind: "signed", signatures, signers: signed.signers.length, certificates: signed.certificates });
+  }
+  return layers;
+}
+
+function thatMayFail(content: () => AsyncIterable<Buffer>): ContentAgain {
+  return async (consume) => {
+    try {
+      await consume(content());
+    } catch (cause) {
+      throw new ContentLost("the content cannot be read again", { cause });
+    }
+  };
+}
+
+async function* inCanonicalLines(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const lines = new CanonicalLines();
+  for await (const piece of source) yield lines.push(piece);
+  yield lines.end();
+}
+
 /** Goes into layer after layer; each method gives the layers from its own on, outermost first. */
 class Reading {
   usedKey = false;
   readonly #o: ReadOptions;
   readonly #part: PartFile;
+  readonly #signal: AbortSignal | undefined;
   /** Whether it came as a MIME entity, which then is around entities only (RFC 8551 §3.1). */
   #mail = false;
   #layers = 0;
   #envelopes = 0;
   #compressions = 0;
 
-  constructor(o: ReadOptions, part: PartFile) {
+  constructor(o: ReadOptions, part: PartFile, signal: AbortSignal | undefined) {
     this.#o = o;
     this.#part = part;
+    this.#signal = signal;
   }
 
-  async outermost(reader: ByteReader): Promise<readonly Layer[]> {
+  /** What is inside all layers, as far as it was kept, or what the detached signature is over. */
+  readonly content = (): AsyncIterable<Uint8Array> =>
+    untilAborted(this.#o.detached === undefined ? this.#part.again() : this.#o.detached(), this.#signal);
+
+  async outermost(reader: ByteReader): Promise<readonly FoundLayer[]> {
     this.#mail = (await smimeHead(reader)) !== undefined;
     const layers = await this.#entity((await isPem(reader)) ? new ByteReader(pemBody(reader)) : reader);
     if (layers.length === 0) throw malformed("neither signed nor encrypted");
@@ -137,7 +189,7 @@ class Reading {
   }
 
   /** An entity, a CMS object, or octets that are neither: those are the content. */
-  async #entity(reader: ByteReader): Promise<readonly Layer[]> {
+  async #entity(reader: ByteReader): Promise<readonly FoundLayer[]> {
     if (await beginsLikeCms(reader)) return this.#object(reader);
     const head = await smimeHead(reader);
     if (head === undefined) {
@@ -154,7 +206,7 @@ class Reading {
   }
 
   /** A ContentInfo, by the type that it names. */
-  async #object(reader: ByteReader): Promise<readonly Layer[]> {
+  async #object(reader: ByteReader): Promise<readonly FoundLayer[]> {
     this.#enter();
     const ber = new BerReader(reader);
     const type = await enterContentInfo(ber);
@@ -167,12 +219,12 @@ class Reading {
     if (type !== contentType.signedData) throw unsupported("content type");
     if (this.#o.detached === undefined)
       return this.#signed(await readOpaqueContent(ber, (content) => this.#entity(new ByteReader(content))));
-    const signed = await readSignedData(ber, { detached: await digestsOf(this.#o.detached) });
+    const signed = await readSignedData(ber, { detached: await digestsOf(this.content) });
     await leaveContentInfo(ber);
     return this.#signed({ content: [], signed });
   }
 
-  async #envelope(ber: BerReader, type: Oid): Promise<readonly Layer[]> {
+  async #envelope(ber: BerReader, type: Oid): Promise<readonly FoundLayer[]> {
     this.#envelopes += 1;
     if (this.#envelopes > maxEnvelopes) throw malformed("too many envelopes");
     let found: ReturnType<typeof matchRecipient>;
@@ -194,7 +246,7 @@ class Reading {
   async #through(
     content: AsyncGenerator<Buffer>,
     check: (reader: ByteReader) => Promise<void> = async () => {},
-  ): Promise<readonly Layer[]> {
+  ): Promise<readonly FoundLayer[]> {
     const reader = new ByteReader(content);
     await check(reader);
     const inner = await this.#entity(reader);
@@ -202,12 +254,8 @@ class Reading {
     return inner;
   }
 
-  #signed({ content: inner, signed, canonical }: Signed<readonly Layer[]>): readonly Layer[] {
-    const asItStands = verifySignatures(signed, this.#o.candidates);
-    const signatures =
-      asItStands.length > 0 || canonical === undefined ? asItStands : verifySignatures(canonical, this.#o.candidates);
-    const { certificates, signers } = signed;
-    return [{ kind: "signed", signatures, signers: signers.length, certificates }, ...inner];
+  #signed({ content: inner, ...signed }: Signed<readonly FoundLayer[]>): readonly FoundLayer[] {
+    return [{ kind: "signed", ...signed }, ...inner];
   }
 
   #enter(): void {
@@ -266,9 +314,11 @@ function isSmime(head: EntityHead): boolean {
   );
 }
 
-async function digestsOf(content: AsyncIterable<Uint8Array>): Promise<ContentDigests> {
+async function digestsOf(content: () => AsyncIterable<Uint8Array>): Promise<ContentDigests> {
   const hasher = new ContentHasher(signatureDigests);
-  for await (const _piece of hasher.through(new ByteReader(content).rest()));
+  await thatMayFail(() => new ByteReader(content()).rest())(async (pieces) => {
+    for await (const _piece of hasher.through(pieces));
+  });
   return hasher.digests();
 }
 

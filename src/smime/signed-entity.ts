@@ -10,6 +10,7 @@ import {
   isAmbiguous,
   parseHead,
   readHeadBytes,
+  type SplitEntity,
   serializeHead,
   splitEntity,
   transferEncodingOf,
@@ -18,6 +19,7 @@ import { enterContentInfo, leaveContentInfo } from "./envelope-read.ts";
 import { malformed, unsupported } from "./failure.ts";
 import { boundaryOf, MultipartReader } from "./multipart.ts";
 import { type ContentDigests, ContentHasher, readSignedData, type SignedData } from "./signed-read.ts";
+import type { ContentAgain } from "./signed-verify.ts";
 
 /** Takes bytes of an entity in their order; they are its own. */
 export type Sink = (piece: Buffer) => Promise<void>;
@@ -34,6 +36,8 @@ export interface SignedEntity {
   /** Head of what was signed. */
   readonly head: EntityHead;
   readonly signed: SignedData;
+  /** What was signed, once more, from what was kept. */
+  readonly again: (kept: () => AsyncIterable<Buffer>) => ContentAgain;
 }
 
 /**
@@ -45,24 +49,50 @@ export async function readSignedEntity(plaintext: AsyncIterable<Buffer>, keep: K
   const outer = new ByteReader(plaintext);
   await outer.fill(1);
   const bare = outer.view()[0] === der.tag.sequence; // "0", which begins no header field of ours
-  if (bare) return readOpaque(outer.rest(), keep.what === "entity" ? { ...keep, what: "whole" } : keep);
-  const stream = keep.what === "entity" ? kept(outer.rest(), keep.write) : outer.rest();
+  const what = bare && keep.what === "entity" ? "whole" : keep.what;
+  const consume = (content: AsyncIterable<Buffer>) => readContent(content, { ...keep, what });
+  const { content, signed } = bare
+    ? await readOpaque(outer.rest(), consume)
+    : await readEntity(what === "entity" ? kept(outer.rest(), keep.write) : outer.rest(), keep.what, consume);
+  const { head, headBytes } = content;
+  const again: SignedEntity["again"] = (keptBytes) => async (consumeAgain) => {
+    if (what === "entity") await readEntity(keptBytes(), what, consumeAgain);
+    else await consumeAgain(behind(headBytes, keptBytes(), what === "whole" ? mimeHead(head).length : 0));
+  };
+  return { head, signed, again };
+}
+
+/** A MIME entity of one of the signed types. */
+async function readEntity<T>(
+  stream: AsyncIterable<Buffer>,
+  what: Keep["what"],
+  consume: Consume<T>,
+): Promise<Signed<T>> {
   const reader = new ByteReader(stream);
   const head = parseHead(await readHeadBytes(reader));
   if (isAmbiguous(head)) throw malformed("two types");
-  if (keep.what === "entity" && !head.fields.every(isMime)) {
+  if (what === "entity" && !head.fields.every(isMime)) {
     throw malformed("fields outside the signature"); // whoever shows the entity would show them as if they were signed
   }
   const type = contentTypeOf(head);
   switch (type.value) {
     case "multipart/signed":
-      return readClear(reader, head, keep);
+      return readClearContent(reader, head, consume, { canonical: false });
     case "application/pkcs7-mime":
     case "application/x-pkcs7-mime":
-      return readOpaque(decoded(head, reader.rest()), keep);
+      return readOpaque(decoded(head, reader.rest()), consume);
     default:
       throw malformed("not signed");
   }
+}
+
+/** `first`, and what follows the `skipped` octets of `rest`. */
+async function* behind(first: Buffer, rest: AsyncIterable<Buffer>, skipped: number): AsyncGenerator<Buffer> {
+  yield first;
+  const reader = new ByteReader(rest);
+  await reader.fill(skipped);
+  reader.take(skipped);
+  yield* reader.rest();
 }
 
 function isMime({ name }: { readonly name: string }): boolean {
@@ -86,11 +116,10 @@ export interface Signed<T> {
 export type Consume<T> = (content: AsyncIterable<Buffer>) => Promise<T>;
 
 /** ContentInfo with a SignedData around the entity; dispatched on the type inside, never on smime-type. */
-async function readOpaque(source: AsyncIterable<Uint8Array>, keep: SignedKeep): Promise<SignedEntity> {
+async function readOpaque<T>(source: AsyncIterable<Uint8Array>, consume: Consume<T>): Promise<Signed<T>> {
   const ber = new BerReader(new ByteReader(source));
   if ((await enterContentInfo(ber)) !== contentType.signedData) throw unsupported("content inside the envelope");
-  const { content: head, signed } = await readOpaqueContent(ber, (content) => readContent(content, keep));
-  return { head, signed };
+  return readOpaqueContent(ber, consume);
 }
 
 /** The SignedData of an entered ContentInfo, which has its content inside. */
@@ -104,13 +133,6 @@ export async function readOpaqueContent<T>(ber: BerReader, consume: Consume<T>):
   await leaveContentInfo(ber);
   if (found === undefined) throw malformed("no content");
   return { content: found.content, signed };
-}
-
-async function readClear(reader: ByteReader, outer: EntityHead, keep: Keep): Promise<SignedEntity> {
-  const { content: head, signed } = await readClearContent(reader, outer, (content) => readContent(content, keep), {
-    canonical: false,
-  });
-  return { head, signed };
 }
 
 /**
@@ -166,11 +188,15 @@ class CanonicalHasher {
   }
 }
 
-async function readContent(content: AsyncIterable<Buffer>, keep: SignedKeep): Promise<EntityHead> {
-  const { head, body } = await splitEntity(content);
-  if (keep.what === "whole") await keep.write(serializeHead({ fields: head.fields.filter(isMime) }));
+async function readContent(content: AsyncIterable<Buffer>, keep: SignedKeep): Promise<Omit<SplitEntity, "body">> {
+  const { head, headBytes, body } = await splitEntity(content);
+  if (keep.what === "whole") await keep.write(mimeHead(head));
   for await (const piece of coalesce(body)) if (keep.what !== "entity") await keep.write(piece);
-  return head;
+  return { head, headBytes };
+}
+
+function mimeHead({ fields }: EntityHead): Buffer {
+  return serializeHead({ fields: fields.filter(isMime) });
 }
 
 /** The hashes that `micalg` announces (RFC 8551 §3.5.3.2). It is not signed: without one that is known, all are computed. */

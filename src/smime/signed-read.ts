@@ -1,19 +1,12 @@
 import { createHash, type Hash } from "node:crypto";
-import { type AlgorithmIdentifier, readAlgorithm, verifySignature } from "../pki/algorithm.ts";
+import { type AlgorithmIdentifier, readAlgorithm } from "../pki/algorithm.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import * as der from "../pki/der.ts";
-import {
-  contentType,
-  jointSignatureAlgorithm,
-  type SignatureDigest,
-  signatureDigestOf,
-  signatureDigests,
-} from "./algorithms.ts";
-import { meantCertificate, readSignedAttributes, type SignedAttributes } from "./attributes.ts";
+import { contentType, type SignatureDigest, signatureDigestOf, signatureDigests } from "./algorithms.ts";
+import { readSignedAttributes, type SignedAttributes } from "./attributes.ts";
 import type { BerReader } from "./ber-read.ts";
 import { malformed, unsupported } from "./failure.ts";
-import { type CertificateId, names } from "./keyring.ts";
-import type { Capabilities } from "./profile.ts";
+import type { CertificateId } from "./keyring.ts";
 import { readCertificateId } from "./recipient-read.ts";
 
 const maxDigestAlgorithms = 4;
@@ -24,8 +17,7 @@ const maxSigners = 16;
 const maxSignerBytes = 262_144;
 /** Longest content that is kept for a signature without signed attributes. */
 const maxSmallBytes = 1_048_576;
-/** Certificates of one name that are tried for a signer. */
-const maxTries = 4;
+const beginBytes = 64;
 
 /** A SignedData that was read to its end; nothing in it is verified. */
 export interface SignedData {
@@ -38,11 +30,15 @@ export interface SignedData {
 export interface ContentDigests {
   /** By each hash that was computed. */
   readonly digests: ReadonlyMap<SignatureDigest, Buffer>;
+  readonly size: number;
+  /** The first 64 octets, or all if there are fewer. */
+  readonly begin: Buffer;
   /** Itself, if it has at most 1 MiB: signatures without signed attributes are over the octets, not over their hash. */
   readonly small: Buffer | undefined;
 }
 
-interface SignerInfo {
+/** RFC 5652 §5.3. */
+export interface SignerInfo {
   readonly id: CertificateId;
   readonly digest: SignatureDigest | undefined;
   /** Undefined: the signature is over the content itself (RFC 5652 §5.4). */
@@ -51,14 +47,6 @@ interface SignerInfo {
   readonly signed: Uint8Array | undefined;
   readonly algorithm: AlgorithmIdentifier;
   readonly signature: Uint8Array;
-}
-
-/** A signature that holds. Who the certificate is, and whether it is to be believed, is not judged. */
-export interface VerifiedSignature {
-  readonly certificate: Certificate;
-  readonly messageDigest: Uint8Array;
-  readonly signingTime?: Date;
-  readonly capabilities?: Capabilities;
 }
 
 /** The content of a detached signature by its hashes, or who takes the content that is inside. */
@@ -82,16 +70,11 @@ export async function readSignedData(ber: BerReader, content: SignedContent): Pr
   return { content: found, certificates, signers };
 }
 
-/** The signatures that hold over the content. `candidates`: certificates known from elsewhere. */
-export function verifySignatures(signed: SignedData, candidates: readonly Certificate[]): VerifiedSignature[] {
-  const known = [...signed.certificates, ...candidates];
-  return signed.signers.flatMap((signer) => verifySigner(signer, signed.content, known) ?? []);
-}
-
 /** Hashes a stream that passes. */
 export class ContentHasher {
   readonly #hashes: ReadonlyMap<SignatureDigest, Hash>;
   #small: Buffer[] | undefined = [];
+  #begin: Buffer = Buffer.alloc(0);
   #size = 0;
 
   constructor(digests: readonly SignatureDigest[]) {
@@ -107,6 +90,7 @@ export class ContentHasher {
 
   update(piece: Buffer): void {
     for (const hash of this.#hashes.values()) hash.update(piece);
+    if (this.#size < beginBytes) this.#begin = Buffer.concat([this.#begin, piece.subarray(0, beginBytes - this.#size)]);
     this.#size += piece.length;
     if (this.#size > maxSmallBytes) this.#small = undefined;
     this.#small?.push(piece);
@@ -115,6 +99,8 @@ export class ContentHasher {
   digests(): ContentDigests {
     return {
       digests: new Map(Array.from(this.#hashes, ([digest, hash]) => [digest, hash.digest()])),
+      size: this.#size,
+      begin: this.#begin,
       small: this.#small === undefined ? undefined : Buffer.concat(this.#small),
     };
   }
@@ -207,62 +193,4 @@ function readSignerInfo(element: der.DerElement): SignerInfo {
     algorithm,
     signature,
   };
-}
-
-function verifySigner(
-  signer: SignerInfo,
-  { digests, small }: ContentDigests,
-  known: readonly Certificate[],
-): VerifiedSignature | undefined {
-  const { attributes, digest } = signer;
-  const messageDigest = digest === undefined ? undefined : digests.get(digest);
-  if (digest === undefined || messageDigest === undefined) return undefined;
-  if (attributes !== undefined) {
-    if (attributes.contentType !== contentType.data) return undefined;
-    if (Buffer.compare(attributes.messageDigest, messageDigest) !== 0) return undefined;
-  }
-  const algorithm = jointSignatureAlgorithm(signer.algorithm, digest);
-  const signed = signer.signed ?? small;
-  if (algorithm === undefined || signed === undefined) return undefined;
-  if (attributes === undefined && areSignedAttributes(signed)) return undefined;
-  const certificate = known
-    .filter((candidate) => names(signer.id, candidate))
-    .filter((candidate) => attributes === undefined || meantCertificate(attributes, candidate))
-    .slice(0, maxTries)
-    .find((candidate) => signatureHolds(algorithm, candidate, signed, signer.signature));
-  if (certificate === undefined) return undefined;
-  const { signingTime, capabilities } = attributes ?? {};
-  return {
-    certificate,
-    messageDigest,
-    ...(signingTime === undefined ? {} : { signingTime }),
-    ...(capabilities === undefined ? {} : { capabilities }),
-  };
-}
-
-/**
- * Whoever has somebody's signature over signed attributes could show those as content that is signed without any: their
- * octets are the same.
- */
-function areSignedAttributes(content: Uint8Array): boolean {
-  if (content[0] !== der.tag.set) return false;
-  try {
-    readSignedAttributes(der.readDer(content).content);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function signatureHolds(
-  algorithm: AlgorithmIdentifier,
-  certificate: Certificate,
-  signed: Uint8Array,
-  signature: Uint8Array,
-): boolean {
-  try {
-    return verifySignature(algorithm, certificate.publicKey, signed, signature);
-  } catch {
-    return false; // a key that cannot be loaded
-  }
 }

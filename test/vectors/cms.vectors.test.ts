@@ -38,7 +38,7 @@ function vectors(examples: string, opensslCms: string): void {
   type How = Partial<Omit<ReadOptions, "keys" | "detached">> & { keys?: Keyring; detached?: string };
 
   function readBytes(bytes: Uint8Array, { detached, ...how }: How = {}, size?: number): Promise<Read> {
-    const content = detached === undefined ? {} : { detached: new Pieces(Buffer.from(detached)) };
+    const content = detached === undefined ? {} : { detached: () => new Pieces(Buffer.from(detached)) };
     const options = { keys: new Keyring([bob]), candidates: [], directory, maxBytes: 1_000_000, ...how, ...content };
     return read(new Pieces(bytes, size), options);
   }

@@ -210,3 +210,32 @@ test("verify tells whose a signature is; detached from its content, and of conte
   );
   expect(signed).toMatchObject({ code: 0, out: expect.stringContaining("aes-256-gcm, for carol@outside.test") });
 }, 60_000);
+
+test("files of some MiB that openssl signed without signed attributes are verified and opened, changed ones are not", async () => {
+  const content = randomBytes(3_000_000);
+  writeFileSync(path("scan"), content);
+  const by = ["-signer", files.auth.certificate, "-inkey", files.auth.key, "-certfile", files.auth.chain];
+  const sign = ["cms", "-sign", "-binary", "-noattr", "-in", path("scan"), ...by, "-outform", "DER"];
+  expect(await openssl([...sign, "-out", path("scan.p7s")])).toMatchObject({ code: 0 });
+  expect(await openssl([...sign, "-nodetach", "-stream", "-out", path("scan.p7m")])).toMatchObject({ code: 0 });
+  const verify = (...more: string[]) => sixtalk("nobody", "verify", ...more, "--anchor", "outside.pem");
+  const holds = { code: 0, err: "", out: expect.stringContaining("signed by carol@outside.test") as unknown };
+  const fails = { code: 1, out: "", err: expect.stringContaining("a signature does not hold") as unknown };
+  expect(await verify("scan.p7s", "--content", "scan")).toMatchObject(holds);
+  expect(await verify("scan.p7m")).toMatchObject(holds);
+  const open = (file: string) => sixtalk("alice", "open", file, "--anchor", "outside.pem", "--out", "scan.out");
+  for (const [file, changed] of [
+    ["scan", "scan.other"],
+    ["scan.p7m", "scan.other.p7m"],
+  ] as const) {
+    const bytes = readFileSync(path(file));
+    bytes.writeUInt8(bytes.readUInt8(2_000_000) ^ 1, 2_000_000);
+    writeFileSync(path(changed), bytes);
+  }
+  expect(await verify("scan.p7s", "--content", "scan.other")).toMatchObject(fails);
+  expect(await verify("scan.other.p7m")).toMatchObject(fails);
+  expect(await open("scan.other.p7m")).toMatchObject(fails);
+  expect(existsSync(path("scan.out"))).toBe(false);
+  expect(await open("scan.p7m")).toMatchObject(holds);
+  expect(readFileSync(path("scan.out")).equals(content)).toBe(true);
+}, 60_000);
