@@ -17,11 +17,12 @@ import {
   mkdtempSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { open as openFile } from "node:fs/promises";
+import { type FileHandle, open as openFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
@@ -31,12 +32,11 @@ import { type Certificate, parseCertificate, peerCertificate } from "../src/pki/
 import { parseIdentity } from "../src/pki/identity.ts";
 import { derToPem } from "../src/pki/pem.ts";
 import { issueAuth, issueEncryption, issueIssuingCa, issueRoot } from "../src/pki/profile.ts";
-import { envelopedData } from "../src/smime/envelope-write.ts";
 import { Keyring } from "../src/smime/keyring.ts";
-import { PartFile } from "../src/smime/part-file.ts";
-import { algorithmsOf } from "../src/smime/profile.ts";
 import { read } from "../src/smime/read.ts";
 import { seal } from "../src/smime/seal.ts";
+import { encryptFile, type FileRange, sealFile } from "../src/smime/seal-file.ts";
+import { Threads } from "../src/smime/threads.ts";
 import { ceiling, compare, residentKilobytes, type Sample } from "./support.ts";
 
 const smoke = process.argv.includes("--smoke");
@@ -93,15 +93,6 @@ async function timed(work: () => Promise<number>): Promise<Sample> {
   return { units, cpuSeconds: (performance.now() - began) / 1000 };
 }
 
-/** With what the program writes seals by. */
-async function toFile(source: AsyncIterable<Buffer>, name: string): Promise<void> {
-  rmSync(path(name), { force: true });
-  await using part = new PartFile(folder, { hashed: false });
-  for await (const piece of source) await part.write(piece);
-  await part.finish();
-  await part.moveTo(path(name));
-}
-
 const input = () => createReadStream(path("input"), chunk);
 const megabytes = (work: () => Promise<unknown>) => timed(() => work().then(() => MEGABYTES));
 
@@ -120,15 +111,24 @@ async function raw(): Promise<void> {
   await file.close();
 }
 
-const encryptOurs = () => toFile(envelopedData(input(), recipients.slice(1), algorithmsOf("peer")), "ours.p7m");
+const threads = new Threads();
+
+/** Sealed into a file that is empty, and given its name, as the program does it. */
+async function madeBy(work: (source: FileRange, target: FileHandle) => Promise<void>, name: string): Promise<void> {
+  rmSync(path(name), { force: true });
+  await using file = await openFile(path("input"), "r");
+  const part = path(`${name}.part`);
+  await using target = await openFile(part, "wx", 0o600);
+  const { size } = await file.stat();
+  await work({ file, offset: 0, size }, target);
+  await target.datasync();
+  renameSync(part, path(name));
+}
+
+const sealing = { now, recipients: recipients.slice(1), profile: "peer", threads } as const;
+const encryptOurs = () => madeBy((source, target) => encryptFile(source, target, sealing), "ours.p7m");
 const sealOurs = () =>
-  toFile(
-    seal(input(), {
-      ...{ signer: alice.auth, now, recipients: recipients.slice(1), profile: "peer", shape: "opaque" },
-      head: { fields: [] },
-    }),
-    "sealed.p7m",
-  );
+  madeBy((source, target) => sealFile(source, target, { ...sealing, signer: alice.auth, mime: true }), "sealed.p7m");
 
 async function openOurs(name: string): Promise<void> {
   const keys = new Keyring([bob.encryption]);
@@ -301,5 +301,6 @@ try {
     rival: () => timed(() => rival(OPERATIONS)),
   });
 } finally {
+  await threads[Symbol.asyncDispose]();
   rmSync(folder, { recursive: true, force: true });
 }
