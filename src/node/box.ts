@@ -1,4 +1,4 @@
-import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
+import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import type { Identity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
@@ -33,7 +33,7 @@ export class Box {
       domains: (signal) => node.directory.domains(signal),
       httpTo: (domain, at, anchors) =>
         httpsClient({
-          address: () => at,
+          addresses: () => [at],
           serverName: domain,
           anchors: () => anchors.map((certificate) => ({ name: domain, certificate })),
           credentials: () => node.keys.auth,

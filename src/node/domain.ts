@@ -8,7 +8,8 @@ import { Registration } from "../irp/registration.ts";
 import { serveIrp } from "../irp/server.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { LocalListener } from "../peertls-core/loopback.ts";
-import { type HttpsClient, type HttpsService, httpsClient, httpsService } from "../peertls-core/service.ts";
+import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
+import { type HttpsService, httpsService } from "../peertls-core/service.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityLocal, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
@@ -164,7 +165,7 @@ export class DomainServer {
     });
     await this.#app.ready();
     this.#sixid = await this.#https.listen();
-    const registration = new Registration({ ca: this.#ca, accounts: this.accounts, log });
+    const registration = new Registration({ authority: this.#ca, accounts: this.accounts, log, clock });
     const at = { host: config.host, port: config.irpPort };
     this.#irp = await serveIrp({
       at,
@@ -172,6 +173,7 @@ export class DomainServer {
       tls: this.#tls(),
       accounts: this.accounts,
       registration,
+      clock,
       log,
     });
     log.info({ domain: config.name, sixid: this.#sixid, irp: this.#irp.address }, "domain server running");
@@ -196,7 +198,7 @@ export class DomainServer {
     const known = this.#clients.get(domain);
     if (known !== undefined) return known;
     const made = httpsClient({
-      address: () => other.at,
+      addresses: () => [other.at],
       serverName: domain,
       anchors: () => other.anchors,
       credentials: () => ({ ...this.keys.server, chain: this.keys.server.chain.slice(0, 1) }),

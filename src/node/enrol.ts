@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
-import { IrpClient, type IssuedCertificate } from "../irp/client.ts";
+import { IrpClient, type IssuedCertificate, type PendingCertificate } from "../irp/client.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import { httpsClient } from "../peertls-core/service.ts";
+import { httpsClient } from "../peertls-core/https-client.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
@@ -12,6 +12,7 @@ import type { Home } from "./home.ts";
 import { makeHome } from "./home.ts";
 import type { Invitation } from "./invitation.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { pause } from "./pause.ts";
 import { State } from "./state.ts";
 
 export interface EnrolOptions {
@@ -46,7 +47,8 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   try {
     ({ uuid } = await first.authenticate(identity, { code: invitation.code }));
     // The CSR is kept: the same one within a day gets the same certificate, even if the code is spent by then.
-    const enrolAuth = () => first.enrol("auth", files.csrFor("auth", authKey, identity), o.label);
+    const enrolAuth = async () =>
+      approved(await first.enrol("auth", files.csrFor("auth", authKey, identity), o.label), first, signal);
     auth = await enrolAuth().catch((error: unknown) => {
       if (files.enrolled || !isKeyInUse(error)) throw error;
       authKey = files.newKeyFor("auth");
@@ -65,7 +67,8 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   );
   try {
     await second.authenticateByCertificate();
-    const enrolEncryption = () => second.enrol("encryption", files.csrFor("encryption", encryptionKey, identity));
+    const enrolEncryption = async () =>
+      approved(await second.enrol("encryption", files.csrFor("encryption", encryptionKey, identity)), second, signal);
     const encryption = await enrolEncryption().catch((error: unknown) => {
       if (files.enrolled || !isKeyInUse(error)) throw error;
       encryptionKey = files.newKeyFor("encryption");
@@ -87,6 +90,32 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   );
   return { root, uuid };
 }
+
+/**
+ * Waits for the domain's owner to approve the request, as long as `signal` lets it.
+ * @throws SuiteError busy when it is over: the same again later goes on from here
+ */
+export async function approved(
+  answer: IssuedCertificate | PendingCertificate,
+  client: IrpClient,
+  signal: AbortSignal,
+): Promise<IssuedCertificate> {
+  let now = answer;
+  while ("ref" in now) {
+    const { ref, retrySeconds } = now;
+    await pause(Math.min(retrySeconds, MAX_ASK_SECONDS) * 1000, signal);
+    if (signal.aborted)
+      throw new SuiteError("busy", "the domain's owner has to approve this; the same again goes on from here", {
+        fault: "service",
+        temporary: true,
+        details: { ref },
+      });
+    now = await client.pending(ref);
+  }
+  return now;
+}
+
+const MAX_ASK_SECONDS = 10;
 
 /** The CA gave the key to somebody else before, or took it back: as after a link that somebody had used already. */
 function isKeyInUse(error: unknown): boolean {
@@ -110,7 +139,7 @@ async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal):
   const domain = identityDomain(o.identity);
   const anchors = [{ name: domain, certificate: o.root }];
   const http = httpsClient({
-    address: () => o.sixid,
+    addresses: () => [o.sixid],
     serverName: domain,
     anchors: () => anchors,
     credentials: () => keys.auth,

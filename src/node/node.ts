@@ -14,7 +14,7 @@ import type { Denial } from "../peertls-core/door.ts";
 import { type Interfaces, LocalAddresses } from "../peertls-core/interfaces.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { Revocations } from "../peertls-core/revocation.ts";
-import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
+import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import type { Trust } from "../peertls-core/trust.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
@@ -158,7 +158,7 @@ export class PeerNode {
     const domain = identityDomain(this.identity);
     const ownAnchors: TrustAnchor[] = anchor.map((certificate) => ({ name: domain, certificate }));
     this.#http = httpsClient({
-      address: () => ({ host: config.directory.host, port: config.directory.port }),
+      addresses: () => [{ host: config.directory.host, port: config.directory.port }],
       serverName: domain,
       anchors: () => ownAnchors,
       credentials: () => this.keys.auth,

@@ -29,7 +29,17 @@ export async function race<T>(
   discard: (late: T) => void,
   signal: AbortSignal,
 ): Promise<T> {
-  const ordered = orderRoutes(routes);
+  return raceInOrder(orderRoutes(routes), enter, discard, signal);
+}
+
+/** As `race`, in the order given. `staggerMs`: how long one is waited for before the next is tried beside it. */
+export async function raceInOrder<R extends { readonly address: PeerAddress }, T>(
+  ordered: readonly R[],
+  enter: (socket: Socket, route: R, signal: AbortSignal) => Promise<T>,
+  discard: (late: T) => void,
+  signal: AbortSignal,
+  staggerMs = STAGGER_MS,
+): Promise<T> {
   if (ordered.length === 0)
     throw new SuiteError("unreachable", "no usable address is known", { fault: "peer", temporary: true });
   const over = new AbortController();
@@ -57,7 +67,7 @@ export async function race<T>(
       const route = ordered[next++];
       if (route === undefined || won) return;
       running += 1;
-      timer = setTimeout(start, STAGGER_MS);
+      timer = setTimeout(start, staggerMs);
       openTcp(route.address, until)
         .then((socket) => enter(socket, route, until))
         .then(

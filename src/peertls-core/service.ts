@@ -1,9 +1,7 @@
 import {
-  Agent,
   createServer as createHttpServer,
   type Server as HttpServer,
   type IncomingMessage,
-  request,
   type ServerResponse,
 } from "node:http";
 import { createServer, type Socket } from "node:net";
@@ -255,101 +253,6 @@ export function httpsService(o: ServiceTls & PeerAddress): HttpsService {
       http?.closeAllConnections();
       await listener?.close();
     },
-  };
-}
-
-export interface HttpsClientOptions {
-  /** Asked at every new connection. */
-  address: () => PeerAddress;
-  serverName: string;
-  anchors: () => readonly TrustAnchor[];
-  /** Shown if the server asks; may change over time. */
-  credentials?: () => Credentials | undefined;
-  clock: () => Date;
-}
-
-export interface HttpsResponse {
-  status: number;
-  headers: Readonly<Record<string, string>>;
-  body: Buffer;
-}
-
-/** A client that keeps its connections. */
-export interface HttpsClient {
-  /** @throws SuiteError unreachable, handshake-failed, certificate-invalid, limit-exceeded, cancelled */
-  request(
-    o: { method: string; path: string; headers?: Readonly<Record<string, string>>; body?: string | Buffer },
-    signal: AbortSignal,
-  ): Promise<HttpsResponse>;
-  close(): void;
-}
-
-const MAX_RESPONSE = 8 * 1024 * 1024;
-
-export function httpsClient(o: HttpsClientOptions): HttpsClient {
-  const agent = new Agent({ keepAlive: true, maxSockets: 4, maxFreeSockets: 2 });
-  agent.createConnection = (_options, done) => {
-    openTcp(o.address(), AbortSignal.timeout(HANDSHAKE_MS))
-      .then((raw) => {
-        const credentials = o.credentials?.();
-        return upgradeServiceClient(raw, {
-          serverName: o.serverName,
-          trust: { anchors: o.anchors() },
-          clock: o.clock,
-          ...(credentials === undefined ? {} : { credentials }),
-        });
-      })
-      .then(
-        ({ stream }) => done?.(null, stream),
-        (error: Error) => done?.(error, undefined as never),
-      );
-    return undefined as never; // the connection comes by the callback
-  };
-  return {
-    request: (what, signal) =>
-      new Promise((resolve, reject) => {
-        const fail = (cause: unknown) => {
-          if (signal.aborted)
-            reject(new SuiteError("cancelled", "the request was given up", { fault: "local", temporary: true }));
-          else if (cause instanceof SuiteError) reject(cause);
-          else
-            reject(
-              new SuiteError("unreachable", "the service did not answer", { fault: "service", temporary: true, cause }),
-            );
-        };
-        const outgoing = request(
-          {
-            agent,
-            method: what.method,
-            path: what.path,
-            host: o.serverName,
-            headers: { host: o.serverName, ...what.headers },
-            signal,
-          },
-          (response) => {
-            const parts: Buffer[] = [];
-            let size = 0;
-            response.on("error", fail);
-            response.on("data", (chunk: Buffer) => {
-              size += chunk.length;
-              parts.push(chunk);
-              if (size <= MAX_RESPONSE) return;
-              response.destroy();
-              fail(new SuiteError("limit-exceeded", "the service's answer is too large", { fault: "service" }));
-            });
-            response.on("end", () => {
-              const headers: Record<string, string> = {};
-              for (const [name, value] of Object.entries(response.headers))
-                if (typeof value === "string") headers[name] = value;
-              resolve({ status: response.statusCode ?? 0, headers, body: Buffer.concat(parts) });
-            });
-          },
-        );
-        outgoing.on("error", fail);
-        outgoing.on("close", () => fail(undefined)); // after a 101 nothing else tells; without effect behind an answer
-        outgoing.end(what.body);
-      }),
-    close: () => agent.destroy(),
   };
 }
 

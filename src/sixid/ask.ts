@@ -1,4 +1,4 @@
-import type { HttpsClient, HttpsResponse } from "../peertls-core/service.ts";
+import type { HttpsClient, HttpsResponse } from "../peertls-core/https-client.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { rejected } from "./signed.ts";
 

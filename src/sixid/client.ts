@@ -1,5 +1,5 @@
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import type { HttpsClient, HttpsResponse } from "../peertls-core/service.ts";
+import type { HttpsClient, HttpsResponse } from "../peertls-core/https-client.ts";
 import type { Certificate, Fingerprint } from "../pki/certificate.ts";
 import { parseCertificate, peerCertificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";

@@ -1,5 +1,5 @@
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import type { HttpsClient } from "../peertls-core/service.ts";
+import type { HttpsClient } from "../peertls-core/https-client.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { TrustAnchor } from "../pki/path.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { PeerAddress } from "../../src/peertls-core/connection.ts";
-import { httpsClient } from "../../src/peertls-core/service.ts";
+import { httpsClient } from "../../src/peertls-core/https-client.ts";
 import type { Identity } from "../../src/pki/identity.ts";
 import type { KnownDomain } from "../../src/sixid/client.ts";
 import { RequestBox } from "../../src/sixid/request-box.ts";
@@ -48,7 +48,7 @@ function boxAt(person: TestPerson, at: () => PeerAddress, home = beta, known: re
     domains: async () => known,
     httpTo: (domain, address, anchors) =>
       httpsClient({
-        address: () => address,
+        addresses: () => [address],
         serverName: domain,
         anchors: () => anchors.map((certificate) => ({ name: domain, certificate })),
         credentials: () => person.auth,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { HttpsResponse } from "../../src/peertls-core/service.ts";
+import type { HttpsResponse } from "../../src/peertls-core/https-client.ts";
 import { makeAddresses, makeIdentity } from "../../src/sixid/announce.ts";
 import type { Canonical } from "../../src/sixid/canonical.ts";
 import { DirectoryClient } from "../../src/sixid/client.ts";

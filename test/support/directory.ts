@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { fastify } from "fastify";
 import type { PeerAddress } from "../../src/peertls-core/connection.ts";
-import { type HttpsClient, httpsClient, httpsService } from "../../src/peertls-core/service.ts";
+import { type HttpsClient, httpsClient } from "../../src/peertls-core/https-client.ts";
+import { httpsService } from "../../src/peertls-core/service.ts";
 import type { Identity } from "../../src/pki/identity.ts";
 import { type Log, silentLog } from "../../src/pki/log.ts";
 import { makeIdentity, type OwnIdentity } from "../../src/sixid/announce.ts";
@@ -41,7 +42,7 @@ export async function startDirectory(
     others.map(({ domain: other, at }) => [
       other.domain,
       httpsClient({
-        address: at,
+        addresses: () => [at()],
         serverName: other.domain,
         anchors: () => [other.anchor],
         credentials: () => credentials,
@@ -127,7 +128,7 @@ export async function startLiar(
 
 export function httpTo(domain: TestDomain, address: PeerAddress, as?: TestCredentials): HttpsClient {
   return httpsClient({
-    address: () => address,
+    addresses: () => [address],
     serverName: domain.domain,
     anchors: () => [domain.anchor],
     ...(as === undefined ? {} : { credentials: () => as }),

@@ -8,7 +8,7 @@ import { type Home, homeAt, makeHome } from "../../src/node/home.ts";
 import { formatInvitation, parseInvitation } from "../../src/node/invitation.ts";
 import { KeyFiles } from "../../src/node/keys.ts";
 import { State } from "../../src/node/state.ts";
-import { httpsClient } from "../../src/peertls-core/service.ts";
+import { httpsClient } from "../../src/peertls-core/https-client.ts";
 import type { Certificate } from "../../src/pki/certificate.ts";
 import { makeCsr } from "../../src/pki/csr.ts";
 import { type Identity, identityDomain, parseIdentity } from "../../src/pki/identity.ts";
@@ -76,7 +76,7 @@ afterAll(async () => {
 
 function http(domain: TestDomainServer, name: string, credentials: typeof alice.keys.auth | undefined) {
   return httpsClient({
-    address: () => domain.server.ports.sixid,
+    addresses: () => [domain.server.ports.sixid],
     serverName: name,
     anchors: () => [{ name, certificate: domain.root }],
     credentials: () => credentials,

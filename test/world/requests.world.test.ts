@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { stringify } from "yaml";
 import type { NodeEvent } from "../../src/delivery/event-types.ts";
 import type { PeerNode } from "../../src/node/node.ts";
-import { httpsClient } from "../../src/peertls-core/service.ts";
+import { httpsClient } from "../../src/peertls-core/https-client.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
 import { derToPem } from "../../src/pki/pem.ts";
 import type { BoxReply } from "../../src/sixid/records.ts";
@@ -81,7 +81,7 @@ async function person(domain: RunningDomain, user: string, ways: Ways = { box: t
 /** What lies in the box of that node's owner at the server. */
 async function inBox(node: PeerNode, domain: RunningDomain): Promise<number> {
   const http = httpsClient({
-    address: () => domain.server.ports.sixid,
+    addresses: () => [domain.server.ports.sixid],
     serverName: domain.name,
     anchors: () => [{ name: domain.name, certificate: domain.root }],
     credentials: () => node.keys.auth,

@@ -1,4 +1,4 @@
-import type { HttpsClient } from "../../peertls-core/service.ts";
+import type { HttpsClient } from "../../peertls-core/https-client.ts";
 import { type Identity, identityDomain } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import { SuiteError } from "../../pki/suite-error.ts";
