@@ -5,16 +5,11 @@ import type { Endpoint, Outgoing } from "./endpoint.ts";
 import type { Envelope, ItemId, Kind } from "./envelope.ts";
 import type { ItemRow } from "./item-calls.ts";
 import type { DueRow } from "./lanes.ts";
-import type { SealedCopies, SealedCopy } from "./sealed-copies.ts";
-import type { Sealer } from "./seals.ts";
-import type { StoreInside } from "./store.ts";
+import { type ObjectOptions, objectsOf, type WireObject } from "./objects.ts";
 import type { Timekeeper } from "./time.ts";
 
-export interface AttemptOptions {
-  inside: StoreInside;
+export interface AttemptOptions extends ObjectOptions {
   directory: Directory;
-  seal: Sealer;
-  copies: SealedCopies;
   endpointOf: (kind: Kind) => Pick<Endpoint, "deliver">;
 }
 
@@ -56,36 +51,70 @@ export async function attempt(
   const [item] = await database.call("itemsByPrefix", row.item);
   if (item === undefined)
     throw new SuiteError("internal", "a queued row has no item", { fault: "local", details: { item: row.item } });
-  const copy = await bytesFor(o, row, item, record, signal);
-  cut("outbox.sealed");
-  try {
-    await deliver(o, record, { row, item, copy }, watch, signal);
-  } catch (error) {
-    const moved = fresh ? undefined : await elsewhere(o, record, error, signal);
-    if (moved === undefined) throw error;
-    await deliver(o, moved, { row, item, copy }, watch, signal);
+  let way = record;
+  for await (const object of objectsOf(o, row.row, item, record, signal)) {
+    cut("outbox.sealed");
+    try {
+      way = await handOver(o, way, { row, item, object, fresh }, watch, signal);
+    } catch (error) {
+      await object.refused(asSuiteError(error));
+      throw error;
+    }
+    await object.acknowledged();
   }
   cut("outbox.sent");
   return "delivered";
+}
+
+interface Task {
+  row: DueRow;
+  item: ItemRow;
+  object: WireObject;
+  /** The record is new. */
+  fresh: boolean;
+}
+
+/** @returns the record by which the peer was found */
+async function handOver(
+  o: AttemptOptions,
+  record: PeerRecord,
+  task: Task,
+  watch: AttemptWatch,
+  signal: AbortSignal,
+): Promise<PeerRecord> {
+  try {
+    await deliver(o, record, task, watch, signal);
+    return record;
+  } catch (error) {
+    const moved = task.fresh ? undefined : await elsewhere(o, record, error, signal);
+    if (moved === undefined) throw error;
+    const copy = { ...task.object.copy, again: true as const }; // how much came before is not known
+    await deliver(o, moved, { ...task, object: { ...task.object, copy } }, watch, signal);
+    return moved;
+  }
 }
 
 /** Hands the bytes to the endpoint, and gives up when nothing moves any more. */
 async function deliver(
   o: AttemptOptions,
   record: PeerRecord,
-  { row, item, copy }: { row: DueRow; item: ItemRow; copy: SealedCopy },
+  { row, item, object }: Task,
   watch: AttemptWatch,
   signal: AbortSignal,
 ): Promise<void> {
+  const { name, copy, digest, before, share, total } = object;
   const stall = stallGuard(o.inside.time, row.kind, copy.size, signal);
   const outgoing: Outgoing = {
     envelope: envelopeOf(item),
     transfer: copy.transfer,
+    object: name,
+    ...(copy.again === undefined ? {} : { again: copy.again }),
+    ...(digest === undefined ? {} : { digest }),
     size: copy.size,
     open: (offset) => copy.open(offset),
     progress(sentBytes) {
       stall.progress(sentBytes);
-      watch.onProgress(sentBytes, copy.size);
+      watch.onProgress(before + Math.min(sentBytes, share), total);
     },
   };
   try {
@@ -131,35 +160,6 @@ async function lookup(o: AttemptOptions, peer: Identity, fresh: boolean, signal:
   } finally {
     cancel();
   }
-}
-
-/** The bytes to send: the entity itself, or sealed to the certificate that the peer's record names now. */
-async function bytesFor(
-  o: AttemptOptions,
-  row: DueRow,
-  item: ItemRow,
-  record: PeerRecord,
-  signal: AbortSignal,
-): Promise<SealedCopy> {
-  const { content } = o.inside;
-  if (item.seal === "none") {
-    return {
-      transfer: item.content.digest.slice(0, 32),
-      size: item.content.size,
-      open: (offset) => content.open(item.content, offset),
-    };
-  }
-  const [recipient] = record.encryption;
-  if (recipient === undefined) {
-    throw new SuiteError("recipient-unusable", "the peer's record has no certificate to seal to", {
-      fault: "peer",
-      temporary: true,
-    });
-  }
-  const { identity: to, capabilities } = record;
-  const how = { kind: item.kind, from: item.sender as Identity, to, recipient, opens: capabilities.cms };
-  const seal = () => o.seal(content.open(item.content), how, signal);
-  return o.copies.copyOf(row.row, recipient.sha256, seal);
 }
 
 function envelopeOf(item: ItemRow): Envelope {

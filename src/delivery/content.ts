@@ -35,6 +35,8 @@ export interface ContentStore {
   /** The bytes, from `offset`. The stream fails with `store-failed` if they are gone. */
   open(ref: ContentRef, offset?: number): Readable;
   bytes(ref: ContentRef): Promise<Buffer>;
+  /** The file that has the bytes, which never change; nothing if a row has them. */
+  pathOf(ref: ContentRef): string | undefined;
   /** Removes the file of content that turned out not to be needed, unless something refers to it. */
   discard(content: WrittenContent): Promise<void>;
 }
@@ -85,6 +87,7 @@ export async function openContent(o: ContentOptions): Promise<ContentStore> {
       for await (const part of bytesOf(o, ref, 0)) parts.push(part);
       return Buffer.concat(parts);
     },
+    pathOf: (ref) => (ref.size > ROW_BYTES ? pathOf(o.directory, ref.digest) : undefined),
     async discard(content) {
       if (content.bytes !== undefined) return;
       const [unreferenced] = await o.database.call("unreferenced", [content.digest]);
@@ -145,7 +148,7 @@ function makeWriter(o: ContentOptions, freshPath: () => string, place: Place): C
         await flush();
         if (file === undefined || path === undefined) throw new Error("a file was expected");
         o.cut("content.written");
-        await syncFile(file, o);
+        await syncFile(file, o.health);
         await file.close();
         file = undefined;
         o.cut("content.synced");
@@ -206,11 +209,12 @@ function joined(run: () => Promise<void>): () => Promise<void> {
   };
 }
 
-async function syncFile(file: FileHandle, o: ContentOptions): Promise<void> {
+/** @throws SuiteError store-failed; unless the disk is merely full, nothing more is accepted then */
+export async function syncFile(file: FileHandle, health: Health): Promise<void> {
   try {
     await file.datasync();
   } catch (error) {
-    throw isFull(error) ? storeFailed("fdatasync", error) : o.health.fail(error, "fdatasync");
+    throw isFull(error) ? storeFailed("fdatasync", error) : health.fail(error, "fdatasync");
   }
 }
 
@@ -221,7 +225,7 @@ function syncFailure(error: unknown, health: Health): unknown {
   return step === "fdatasync" || step === "fsync" ? health.fail(error.cause, step) : error;
 }
 
-async function syncDirectory(path: string, health: Health): Promise<void> {
+export async function syncDirectory(path: string, health: Health): Promise<void> {
   const directory = await open(path, "r");
   try {
     await directory.sync();

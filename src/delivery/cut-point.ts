@@ -9,11 +9,15 @@ export const CUT_POINTS = [
   "outbox.content-synced",
   "outbox.accepted",
   "outbox.sealed",
+  "outbox.part-acknowledged",
   "outbox.sent",
   "outbox.recorded",
   "inbox.opened",
   "inbox.content-synced",
   "inbox.committed",
+  "inbox.part-opened",
+  "inbox.part-recorded",
+  "inbox.manifest-committed",
 ] as const;
 
 export type CutPoint = (typeof CUT_POINTS)[number];

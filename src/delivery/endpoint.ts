@@ -8,7 +8,10 @@ import type { Inbox } from "./inbox.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Store } from "./store.ts";
 
-/** One attempt to hand one item to one recipient: the bytes as they go on the wire. */
+/**
+ * One attempt to hand one item to one recipient: the bytes as they go on the wire. A large file is several of these, one
+ * after the other: its parts, and last the manifest.
+ */
 export interface Outgoing {
   envelope: Envelope;
   /**
@@ -16,6 +19,12 @@ export interface Outgoing {
    * was cut can go on; another when they were sealed anew.
    */
   transfer: string;
+  /** Names the sealed object, of a file's several, and tells nothing of what is in it. */
+  object: string;
+  /** These bytes were, or may have been, sent before: some of them may be there. */
+  again?: true;
+  /** The digest that was signed, hex, where it is known: the peer's node has found the same, or has opened another seal. */
+  digest?: string;
   /** Size of `open()`'s bytes. */
   size: number;
   /**

@@ -1,10 +1,13 @@
 import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
-import { type EntityHead, fieldOf, messageIdOf } from "../smime/entity.ts";
+import { contentTypeOf, type EntityHead, fieldOf, messageIdOf } from "../smime/entity.ts";
+import { malformed } from "../smime/failure.ts";
 import { fileFacts } from "../smime/file-name.ts";
 import type { Opened } from "../smime/open.ts";
+import { MANIFEST_TYPE, MAX_MANIFEST_BYTES, parseManifest, placeOf } from "../smime/transfer.ts";
 import type { ContentWriter } from "./content.ts";
 import type { ItemId, Kind } from "./envelope.ts";
 import { type ArrivedItem, type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
@@ -58,7 +61,8 @@ export interface PlainArrival extends Arrival {
 }
 
 export interface Stored {
-  id: ItemId;
+  /** Nothing of a part of a file, which is kept until its manifest comes. */
+  id: ItemId | undefined;
   /** It was stored before; `id` is the first one's. The peer gets the same yes. */
   duplicate: boolean;
   /** The signed message digest; of an unsealed thing the SHA-256 of its bytes. Hex. */
@@ -89,7 +93,7 @@ const UNREADABLE_A_DAY = 20;
 const AFTER_KEY: readonly string[] = ["seal-unreadable", "seal-wrong-signer", "seal-untrusted", "seal-not-addressed"];
 
 export function makeInbox(o: InboxOptions): Inbox {
-  const { database, content, space, time, random, health, cut, log } = o.store.inside;
+  const { database, content, transfers, space, time, random, health, cut, log } = o.store.inside;
   const quota: PeerQuota = { ...QUOTA, ...o.quota };
   /** Seals of each peer that are being opened: the budget counts them too, once one failed. */
   const opening = new Map<Identity, number>();
@@ -102,7 +106,8 @@ export function makeInbox(o: InboxOptions): Inbox {
     const peer = arrival.peer.identity;
     const usage = await database.call("usage", { peer, at: now() });
     const isFile = arrival.kind === "file";
-    const left = isFile ? quota.fileBytes - usage.fileBytes : quota.bytes - usage.bytes;
+    // What is to come of files that were begun is counted already, and may come.
+    const left = isFile ? quota.fileBytes - usage.fileBytes + usage.expected : quota.bytes - usage.bytes;
     if (usage.items >= quota.items) throw await told(quotaExceeded(peer, "items"), arrival);
     if (left <= 0) throw await told(quotaExceeded(peer, isFile ? "file-bytes" : "bytes"), arrival);
     return { ...usage, left };
@@ -173,6 +178,8 @@ export function makeInbox(o: InboxOptions): Inbox {
         await writer.abort();
         return { id: earlier, duplicate: true, digest: opened.digest };
       }
+      const inParts = kind === "file" ? await takeInParts(arrival, opened, { key, messageId }, writer) : undefined;
+      if (inParts !== undefined) return inParts;
       const original = {
         ...(await writer.finish()),
         ...(arrival.original ?? { head: "", encoding: "binary" as const }),
@@ -191,12 +198,7 @@ export function makeInbox(o: InboxOptions): Inbox {
         head,
         original,
         peerFingerprint: peer.fingerprint,
-        seal: {
-          signer: opened.signer.fingerprint,
-          signedAt: opened.signedAt?.getTime(),
-          digest: opened.digest,
-          cipher: opened.cipher,
-        },
+        seal: sealOf(opened),
       });
       return { ...stored, digest: opened.digest };
     } catch (error) {
@@ -206,6 +208,45 @@ export function makeInbox(o: InboxOptions): Inbox {
       await tee.return(undefined);
       await opened?.[Symbol.asyncDispose]();
     }
+  };
+
+  /** A part of a large file, or the manifest that comes behind the last one; nothing if the file came whole. */
+  const takeInParts = async (
+    arrival: SealedArrival,
+    opened: Opened,
+    { key, messageId }: { key: Uint8Array; messageId: string },
+    writer: ContentWriter,
+  ): Promise<Stored | undefined> => {
+    const { kind, peer, to, maxBytes } = arrival;
+    const { digest } = opened;
+    const place = placeOf(opened.head);
+    if (place !== undefined) {
+      cut("inbox.part-opened");
+      await writer.abort(); // the parts' seals are not kept; the manifest's is, and names what each of them signed
+      await transfers.takePart({ peer: peer.identity, place, opened, quota, maxBytes });
+      cut("inbox.part-recorded");
+      return { id: undefined, duplicate: false, digest };
+    }
+    if (contentTypeOf(opened.head).value !== MANIFEST_TYPE) return undefined;
+    const manifest = parseManifest(await manifestOf(opened));
+    const { name } = manifest;
+    const stored = await transfers.takeManifest({ peer: peer.identity, manifest, opened }, async (id, body) => {
+      const original = { ...(await writer.finish()), head: "", encoding: "binary" as const };
+      cut("inbox.content-synced");
+      const item: ArrivedItem = {
+        ...{ key, kind, messageId, original, quota, title: name, fileName: name, content: body, head: "" },
+        ...{ entropy: random(16), at: now(), sender: peer.identity, recipients: to ?? [] },
+        ...{ peerFingerprint: peer.fingerprint, seal: sealOf(opened) },
+      };
+      // Under another certificate of ours the same file has another manifest.
+      const fileKey = seenKey(peer.identity, messageId, `file ${body.digest}`);
+      const committed = await database.call("finishTransfer", { id, item, fileKey });
+      cut("inbox.manifest-committed");
+      if (committed.duplicate) await content.discard(original);
+      return committed;
+    });
+    await writer.abort(); // of one that was stored before
+    return { ...stored, digest };
   };
 
   const kept = async (opened: Opened): Promise<WrittenContent> => {
@@ -290,6 +331,16 @@ async function* teed(
 /** SHA-256(signer ‖ 0 ‖ messageId ‖ 0 ‖ digest): what makes two arrivals the same thing. */
 function seenKey(signer: Identity, messageId: string, digest: string): Uint8Array {
   return createHash("sha256").update(`${signer}\0${messageId}\0${digest}`).digest();
+}
+
+function sealOf({ signer, signedAt, digest, cipher }: Opened): ArrivedItem["seal"] {
+  return { signer: signer.fingerprint, signedAt: signedAt?.getTime(), digest, cipher };
+}
+
+async function manifestOf({ content }: Opened): Promise<Buffer> {
+  if ("bytes" in content) return content.bytes;
+  if (content.size > MAX_MANIFEST_BYTES) throw malformed("manifest too long");
+  return readFile(content.path);
 }
 
 function factsOf(opened: Opened, kind: Kind): OpenedFacts {

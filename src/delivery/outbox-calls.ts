@@ -262,6 +262,8 @@ function changeRow(tx: Transaction, row: ReceiptRow, at: number, change: RowChan
   tx.sql(
     "UPDATE receipt SET state = ?, reason = ?, detail = ?, attempts = ?, next_attempt = ?, at = ? WHERE row = ?",
   ).run(change.state, reason ?? null, detail, attempts, nextAttempt, at, row.row);
+  if (change.state === "delivered" || change.state === "failed")
+    tx.sql("DELETE FROM sending WHERE row = ?").run(row.row);
   tx.append(at, {
     type: "receipt.changed",
     item: row.item,

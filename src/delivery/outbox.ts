@@ -6,6 +6,7 @@ import { Dispatcher } from "./dispatch.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { FailedReason, HeldReason, ItemId, Kind, QueuedReason, Receipt, ReceiptState } from "./envelope.ts";
 import { laneOf } from "./lanes.ts";
+import { PART_SIZES, type PartSizes } from "./objects.ts";
 import type { OwnerAction, ReceiptRow, RowTarget } from "./outbox-calls.ts";
 import { ROWS_A_CALL } from "./outbox-calls.ts";
 import { delayAfter, expiryOf, SCHEDULE } from "./schedule.ts";
@@ -65,6 +66,8 @@ export interface OutboxOptions {
   schedule?: readonly number[];
   /** Lifetime of what names none. */
   lifetimeSeconds?: number;
+  /** Which files go in parts; above 1 GiB, of 512 MiB. */
+  parts?: PartSizes;
 }
 
 export async function makeOutbox(o: OutboxOptions): Promise<Outbox> {
@@ -74,7 +77,6 @@ export async function makeOutbox(o: OutboxOptions): Promise<Outbox> {
   const copies = await openSealedCopies({
     directory: join(inside.directory, "attempt"),
     database,
-    health: inside.health,
     random,
   });
   const dispatcher = new Dispatcher({
@@ -82,6 +84,7 @@ export async function makeOutbox(o: OutboxOptions): Promise<Outbox> {
     directory: o.directory,
     seal: o.seal,
     copies,
+    parts: o.parts ?? PART_SIZES,
     endpointOf: o.endpointOf,
     schedule,
   });

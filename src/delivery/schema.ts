@@ -96,6 +96,43 @@ const MIGRATIONS: readonly string[] = [
     seq INTEGER NOT NULL                  -- of the last item that this reader has had
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE sending (                  -- receipts whose file goes in parts
+    row INTEGER PRIMARY KEY REFERENCES receipt (row),
+    certificate TEXT NOT NULL,            -- SHA-256 of the one that it is sealed to
+    transfer TEXT NOT NULL,
+    part_bytes INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE sending_part (             -- parts that were sealed
+    row INTEGER NOT NULL REFERENCES sending (row) ON DELETE CASCADE,
+    part INTEGER NOT NULL,
+    digest TEXT NOT NULL,                 -- that was signed
+    acknowledged INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (row, part)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE transfer (                 -- files that come in parts
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- names the file that they are put together in
+    peer TEXT NOT NULL,
+    transfer TEXT NOT NULL,
+    signer TEXT NOT NULL,                 -- fingerprint
+    parts INTEGER NOT NULL,
+    part_size INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    at INTEGER NOT NULL,                  -- when something last came of it
+    item TEXT,                            -- what it has become
+    UNIQUE (peer, transfer)
+  ) STRICT;
+
+  CREATE TABLE transfer_part (            -- parts that are durable in that file
+    id INTEGER NOT NULL REFERENCES transfer (id) ON DELETE CASCADE,
+    part INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (id, part)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 export const SCHEMA_VERSION = MIGRATIONS.length;

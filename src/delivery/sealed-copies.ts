@@ -1,71 +1,88 @@
 import { createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { writeAll } from "../smime/part-file.ts";
 import type { Database } from "./database.ts";
-import { type Health, storeFailed } from "./health.ts";
 
-/** Sealed bytes up to this size are kept in memory and made anew by each attempt: nobody resumes them in the middle. */
-const MEMORY_BYTES = 65_536;
-const WRITE_BYTES = 262_144;
-const MAX_PIECES = 512; // writev takes at most IOV_MAX, 1024
+const READ_BYTES = 262_144;
 
 /** The bytes of one attempt: the same at each `open`, and in the next attempt if the transfer is the same. */
 export interface SealedCopy {
   /** 32 hex digits; another seal of the same thing has another. */
   transfer: string;
   size: number;
+  /** Kept from an earlier attempt, which may have sent some of it. */
+  again?: true;
   open(offset?: number): Readable;
 }
 
+/** Whose bytes: a row's, sealed to the certificate of this SHA-256 (hex). */
+export interface CopyKey {
+  row: number;
+  certificate: string;
+  /** Of a file in parts, whose transfer is decided elsewhere: which object of it. */
+  of?: { transfer: string; object: number | "manifest" };
+}
+
 /**
- * Sealed bytes while they are sent, as `attempt/<row>.<certificate>.<transfer>`. Sealing is randomised: a transfer that was
- * cut can go on only with the same sealed bytes, so they stay until their row is final or its recipient has a new certificate.
+ * Writes sealed bytes to a new file, durably, or gives them back if they are few. Leaves nothing when it fails.
+ * @param path that the file gets
+ */
+export type MakeCopy = (path: string) => Promise<Buffer | undefined>;
+
+/**
+ * Sealed bytes while they are sent, as `attempt/<row>.<certificate>.<transfer>`, of parts with `.<number>` behind it.
+ * Sealing is randomised: a transfer that was cut can go on only with the same sealed bytes, so they stay until they were
+ * acknowledged, their row is final, or its recipient has a new certificate.
  */
 export interface SealedCopies {
-  /** @param certificate SHA-256 of the certificate it is sealed to, hex */
-  copyOf(row: number, certificate: string, seal: () => AsyncIterable<Uint8Array>): Promise<SealedCopy>;
-  discard(row: number): Promise<void>;
+  copyOf(key: CopyKey, make: MakeCopy): Promise<SealedCopy>;
+  /** All of a row, or one object of it. */
+  discard(row: number, object?: number | "manifest"): Promise<void>;
 }
 
 /** Opens the directory, without the copies of rows that are final and without those that were not finished. */
 export async function openSealedCopies(o: {
   directory: string;
   database: Database;
-  health: Health;
   random: (length: number) => Buffer;
 }): Promise<SealedCopies> {
   const { directory } = o;
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const kept = new Map<number, Kept>();
+  const kept = new Map<number, Kept[]>();
+  const remember = (copy: Kept) => kept.set(copy.row, [...(kept.get(copy.row) ?? []), copy]);
   for (const name of await readdir(directory)) {
     const found = parseName(name);
     if (found === undefined) await rm(join(directory, name), { force: true });
-    else kept.set(found.row, found);
+    else remember(found);
   }
+  const discard: SealedCopies["discard"] = async (row, object) => {
+    const copies = kept.get(row) ?? [];
+    const left = object === undefined ? [] : copies.filter((copy) => copy.object !== labelOf(object));
+    if (left.length === 0) kept.delete(row);
+    else kept.set(row, left);
+    for (const copy of copies) if (!left.includes(copy)) await rm(join(directory, copy.name), { force: true });
+  };
   const rows = [...kept.keys()];
   const still = new Set(await o.database.call("openRows", rows));
-  const discard = async (row: number) => {
-    const copy = kept.get(row);
-    kept.delete(row);
-    if (copy !== undefined) await rm(join(directory, copy.name), { force: true });
-  };
   for (const row of rows) if (!still.has(row)) await discard(row);
 
   return {
     discard,
-    async copyOf(row, certificate, seal) {
-      const earlier = kept.get(row);
-      if (earlier?.certificate === certificate) return fileCopy(directory, earlier);
-      await discard(row);
-      const transfer = o.random(16).toString("hex");
-      const unfinished = join(directory, `${row}.${transfer}.part`);
-      const written = await spool(seal(), unfinished, o.health);
-      if (written.memory !== undefined) return memoryCopy(transfer, written.memory);
-      const copy: Kept = { row, certificate, transfer, name: `${row}.${certificate}.${transfer}` };
+    async copyOf({ row, certificate, of }, make) {
+      const object = of === undefined ? "" : labelOf(of.object);
+      const isSame = (copy: Kept) =>
+        copy.certificate === certificate && (of === undefined || copy.transfer === of.transfer);
+      const earlier = kept.get(row)?.find((copy) => copy.object === object && isSame(copy));
+      if (earlier !== undefined) return { ...(await fileCopy(directory, earlier)), again: true };
+      if (kept.get(row)?.some((copy) => !isSame(copy) || copy.object === object) === true) await discard(row);
+      const transfer = of?.transfer ?? o.random(16).toString("hex");
+      const unfinished = join(directory, `${row}.${transfer}${object}.part`);
+      const memory = await make(unfinished);
+      if (memory !== undefined) return memoryCopy(transfer, memory);
+      const copy: Kept = { row, certificate, transfer, object, name: `${row}.${certificate}.${transfer}${object}` };
       await rename(unfinished, join(directory, copy.name)); // a lost name only means sealing again: no fsync of the folder
-      kept.set(row, copy);
+      remember(copy);
       return fileCopy(directory, copy);
     },
   };
@@ -75,14 +92,20 @@ interface Kept {
   row: number;
   certificate: string;
   transfer: string;
+  /** With the dot before it; empty if it is all. */
+  object: string;
   name: string;
 }
 
+function labelOf(object: number | "manifest"): string {
+  return `.${String(object).padStart(4, "0")}`;
+}
+
 function parseName(name: string): Kept | undefined {
-  const match = /^(\d{1,15})\.([0-9a-f]{64})\.([0-9a-f]{32})$/.exec(name);
+  const match = /^(\d{1,15})\.([0-9a-f]{64})\.([0-9a-f]{32})((?:\.\d{4}|\.manifest)?)$/.exec(name);
   if (match === null) return undefined;
-  const [, row = "", certificate = "", transfer = ""] = match;
-  return { row: Number(row), certificate, transfer, name };
+  const [, row = "", certificate = "", transfer = "", object = ""] = match;
+  return { row: Number(row), certificate, transfer, object, name };
 }
 
 function memoryCopy(transfer: string, bytes: Buffer): SealedCopy {
@@ -99,48 +122,6 @@ async function fileCopy(directory: string, copy: Kept): Promise<SealedCopy> {
   return {
     transfer: copy.transfer,
     size,
-    open: (offset = 0) => createReadStream(path, { start: offset, highWaterMark: WRITE_BYTES }),
+    open: (offset = 0) => createReadStream(path, { start: offset, highWaterMark: READ_BYTES }),
   };
-}
-
-/** Keeps little in memory, writes more to `path`, synced. Leaves nothing when the source fails. */
-async function spool(source: AsyncIterable<Uint8Array>, path: string, health: Health): Promise<{ memory?: Buffer }> {
-  let gathered: Uint8Array[] = [];
-  let bytes = 0;
-  let file: FileHandle | undefined;
-  let writing: Promise<void> = Promise.resolve();
-  /** Begins to write what was gathered, once what came before it is written: meanwhile the next is sealed. */
-  const flush = async () => {
-    await writing;
-    const pieces = gathered;
-    gathered = [];
-    bytes = 0;
-    file ??= await open(path, "wx", 0o600).catch((error: unknown) => {
-      throw storeFailed("write", error);
-    });
-    writing = writeAll(file, pieces).catch((error: unknown) => {
-      throw storeFailed("write", error);
-    });
-    writing.catch(() => undefined); // told by whoever waits next
-  };
-  try {
-    for await (const chunk of source) {
-      gathered.push(chunk);
-      bytes += chunk.length;
-      if (bytes >= WRITE_BYTES || gathered.length >= MAX_PIECES) await flush();
-    }
-    if (file === undefined && bytes <= MEMORY_BYTES) return { memory: Buffer.concat(gathered) };
-    await flush();
-    await writing;
-    await (file as FileHandle | undefined)?.datasync().catch((error: unknown) => {
-      throw health.fail(error, "fdatasync");
-    });
-    return {};
-  } catch (error) {
-    await writing.catch(() => undefined);
-    await rm(path, { force: true });
-    throw error;
-  } finally {
-    await (file as FileHandle | undefined)?.close();
-  }
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Identity } from "../pki/identity.ts";
 import { type TrustAnchor, validatePath } from "../pki/path.ts";
 import { FailureBudget } from "../smime/failure.ts";
@@ -5,7 +6,7 @@ import { Keyring, type OwnKey } from "../smime/keyring.ts";
 import { open } from "../smime/open.ts";
 import type { Capabilities } from "../smime/profile.ts";
 import { seal } from "../smime/seal.ts";
-import type { Signer } from "../smime/signed-write.ts";
+import { type Signer, signerDigest } from "../smime/signed-write.ts";
 import type { Opener, Sealer } from "./seals.ts";
 
 /** The owner's setting: by what the recipient is known to read, or always by block chaining, or always with a tag. */
@@ -26,13 +27,14 @@ export function smimeSealer(o: {
   known?: Pick<KnownCapabilities, "capabilitiesOf">;
 }): Sealer {
   const { contentEncryption = "auto" } = o;
-  return (entity, { kind, to, recipient, opens }, signal) => {
+  return (entity, { kind, to, recipient, opens, onSigned }, signal) => {
+    const signer = o.signer();
     const capabilities = contentEncryption === "auto" ? o.known?.capabilitiesOf(to) : undefined;
     const isNode = contentEncryption === "gcm" || (contentEncryption === "auto" && opens.includes("gcm"));
     return seal(
-      entity,
+      onSigned === undefined ? entity : hashed(entity, signerDigest(signer), onSigned),
       {
-        signer: o.signer(),
+        signer,
         now: o.clock(),
         recipients: [recipient],
         profile: isNode ? "peer" : "foreign",
@@ -42,6 +44,19 @@ export function smimeSealer(o: {
       signal,
     );
   };
+}
+
+async function* hashed(
+  entity: AsyncIterable<Uint8Array>,
+  algorithm: string,
+  then: (digest: string) => void,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const hash = createHash(algorithm);
+  for await (const piece of entity) {
+    hash.update(piece);
+    yield piece;
+  }
+  then(hash.digest("hex"));
 }
 
 /**

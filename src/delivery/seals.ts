@@ -13,6 +13,8 @@ export type Sealer = (
     recipient: PeerCertificate;
     /** What the recipient's record says that his node opens. */
     opens: readonly string[];
+    /** Told the messageDigest, hex, of what is signed opaque (a file), when all of it has been read. */
+    onSigned?: (digest: string) => void;
   },
   signal: AbortSignal,
 ) => AsyncIterable<Uint8Array>;

@@ -15,6 +15,7 @@ import { type FreeSpace, freeSpace, MIN_FREE_BYTES } from "./free-space.ts";
 import { type Health, makeHealth } from "./health.ts";
 import type { ItemQuery, ItemRow } from "./item-calls.ts";
 import type { Timekeeper } from "./time.ts";
+import { openTransfers, type Transfers } from "./transfers.ts";
 
 /** How a received thing was protected, beyond PeerTLS. */
 export type Protection =
@@ -103,6 +104,7 @@ export interface StoreInside {
   readonly health: Health;
   readonly database: Database;
   readonly content: ContentStore;
+  readonly transfers: Transfers;
   readonly space: FreeSpace;
   readonly time: Timekeeper;
   readonly random: (length: number) => Buffer;
@@ -144,6 +146,10 @@ export async function openStore(o: StoreOptions): Promise<Store> {
     time: o.time,
     log: o.log,
   });
+  const transfers = await openTransfers({
+    directory: join(o.directory, "transfer"),
+    ...{ database, content, space, health, time: o.time },
+  });
   return {
     events,
     health,
@@ -152,6 +158,7 @@ export async function openStore(o: StoreOptions): Promise<Store> {
       health,
       database,
       content,
+      transfers,
       space,
       time: o.time,
       random: o.random,
@@ -197,7 +204,10 @@ export async function openStore(o: StoreOptions): Promise<Store> {
         if (body.type === "item.received" && body.kind === kind) listener(body.item as ItemId);
       }),
     appendEvent: async (event) => database.call("appendEvent", { at: now(), body: nodeEventSchema.parse(event) }),
-    close: () => database.close(),
+    close() {
+      transfers.close();
+      return database.close();
+    },
   };
 }
 

@@ -140,6 +140,13 @@ export function failureOf(code: number): SuiteError {
     return new SuiteError("forbidden", "the peer's node does not take the file", { fault: "peer", details });
   if (code === 530)
     return new SuiteError("refused-by-policy", "the peer's node does not let us in", { fault: "peer", details });
+  if (code === 450) {
+    return new SuiteError("conflict", "the peer's node misses parts of the file", {
+      fault: "peer",
+      temporary: true,
+      details,
+    });
+  }
   if (code >= 400 && code < 500) {
     return new SuiteError("busy", "the peer's node cannot take the file now", {
       fault: "peer",

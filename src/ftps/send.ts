@@ -91,12 +91,7 @@ export class FileSender {
   /** A seal that is not accepted is sent once more: what was damaged on the way may come whole. */
   async #again(client: FtpClient, item: Outgoing, signal: AbortSignal): Promise<string> {
     const upload = () =>
-      client.upload(
-        `/inbox/${item.transfer}.p7m`,
-        item.size,
-        Readable.from(counted(item), { objectMode: false }),
-        signal,
-      );
+      client.upload(`/inbox/${item.object}`, item.size, Readable.from(counted(item), { objectMode: false }), signal);
     try {
       return await upload();
     } catch (error) {

@@ -67,7 +67,7 @@ describe("a sealed thing", () => {
     );
     expect(duplicate).toBe(false);
     expect((await told).body).toMatchObject({ item: id, kind: "mail", from: alice, title: "hello", sealed: true });
-    const item = await party.store.item(id);
+    const item = await party.store.item(String(id));
     expect(item).toMatchObject({
       box: "inbox",
       from: alice,
@@ -96,7 +96,7 @@ describe("a sealed thing", () => {
     const body = randomBytes(500_000);
     const bytes = await sealed("big", { body });
     const { id } = await party.inbox.receiveSealed(arrival(bytes, { kind: "file" }), never);
-    const item = await party.store.item(id);
+    const item = await party.store.item(String(id));
     expect((await party.store.bytes(item.content)).equals(body)).toBe(true);
     expect((await filesOf(folder.path)).sort()).toEqual([item.content.digest, item.original?.content.digest].sort());
   });
@@ -130,7 +130,7 @@ describe("a sealed thing", () => {
     await using party = await receiver(folder.path);
     await party.inbox.receiveSealed(arrival(await sealed("a"), { messageId: "one" }), never);
     const { id } = await party.inbox.receiveSealed(arrival(await sealed("b"), { messageId: "one" }), never);
-    expect((await party.store.item(id)).repeatsId).toBe(true);
+    expect((await party.store.item(String(id))).repeatsId).toBe(true);
     expect(await party.store.items()).toHaveLength(2);
   });
 
@@ -190,7 +190,7 @@ describe("a sealed thing", () => {
       yield Buffer.from("\n");
     }
     const { id } = await hasty.receiveSealed(arrival(bytes, { source: twoPieces() }), never);
-    expect((await party.store.item(id)).original?.content.size).toBe(bytes.length + 1);
+    expect((await party.store.item(String(id))).original?.content.size).toBe(bytes.length + 1);
   });
 
   test("over the limit is refused while it comes", async () => {
@@ -350,7 +350,7 @@ describe("an unsealed message", () => {
     expect(existsSync(join(folder.path, "content", digest.slice(0, 2), digest))).toBe(true);
     await party[Symbol.asyncDispose]();
     await using again = await receiver(folder.path);
-    expect((await again.store.item(id)).title).toBe("1");
+    expect((await again.store.item(String(id))).title).toBe("1");
   });
 });
 
@@ -393,7 +393,7 @@ describe("the store's lists", () => {
       { kind: "message", peer: peerOf(alice), messageId: "1", bytes: Buffer.from("x"), title: "x" },
       never,
     );
-    const item = await party.store.item(id);
+    const item = await party.store.item(String(id));
     expect(() => party.store.openOriginal(item)).toThrow("came unsealed");
   });
 });

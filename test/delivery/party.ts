@@ -100,7 +100,7 @@ export interface Delivery {
 /** An endpoint whose deliveries a test answers one by one, or by `answer` as they come. */
 export class ToyEndpoint {
   readonly deliveries: Delivery[] = [];
-  answer: ((delivery: Delivery) => void) | undefined;
+  answer: ((delivery: Delivery) => void | Promise<void>) | undefined;
   #arrived = Promise.withResolvers<void>();
 
   deliver(item: Outgoing, to: PeerRecord, signal: AbortSignal): Promise<void> {
@@ -115,7 +115,7 @@ export class ToyEndpoint {
     };
     signal.addEventListener("abort", () => reject(failure("cancelled", { fault: "local", temporary: true })));
     this.deliveries.push(delivery);
-    this.answer?.(delivery);
+    void this.answer?.(delivery);
     this.#arrived.resolve();
     this.#arrived = Promise.withResolvers();
     return promise;
@@ -135,7 +135,7 @@ export class ToyEndpoint {
 export async function sender(
   directory: string,
   o: { time?: Timekeeper; cut?: Cut; people?: readonly Identity[]; minFreeBytes?: number } & Partial<
-    Pick<OutboxOptions, "schedule">
+    Pick<OutboxOptions, "schedule" | "parts">
   > = {},
 ): Promise<{ store: Store; outbox: Outbox; sixid: ToyDirectory; endpoint: ToyEndpoint } & AsyncDisposable> {
   const store = await openTestStore(directory, o);
@@ -147,6 +147,7 @@ export async function sender(
     seal: toySeal,
     endpointOf: () => endpoint,
     ...(o.schedule === undefined ? {} : { schedule: o.schedule }),
+    ...(o.parts === undefined ? {} : { parts: o.parts }),
   });
   outbox.start();
   return {

@@ -62,7 +62,7 @@ test.each(["mail", "file"] as const)(
       { kind, peer, source: seal(kind, entity("bob@a.test")), maxBytes: 1e6 },
       never,
     );
-    const item = await node.store.item(id);
+    const item = await node.store.item(String(id));
     expect(item).toMatchObject({
       messageId: "1@a.test",
       protection: { sealed: true, signer: certificate.fingerprint, cipher: "aes-256-gcm" },
@@ -100,7 +100,7 @@ test.each(choices)("sealed for %s, and opened", async (_name, choice, cipher) =>
   await using node = await bobsInbox(folder.path, undefined, { rememberCapabilities: remember });
   const source = seal("mail", entity("bob@a.test"), choice);
   const { id } = await node.inbox.receiveSealed({ kind: "mail", peer, source, maxBytes: 1e6 }, never);
-  expect(await node.store.item(id)).toMatchObject({ protection: { sealed: true, cipher } });
+  expect(await node.store.item(String(id))).toMatchObject({ protection: { sealed: true, cipher } });
   expect(said).toEqual([[alice.identity, { gcm: true, oaep: true }, expect.any(Date)]]);
 });
 

@@ -19,10 +19,15 @@ export function toyCertificate(identity: Identity, generation = 1): PeerCertific
  * Stands in for smime where its cryptography is not what is tested: one line of JSON, then the entity. Like a real seal it is
  * different each time it is made, and names its signer and its recipient.
  */
-export const toySeal: Sealer = async function* (entity, { from, recipient }) {
+export const toySeal: Sealer = async function* (entity, { from, recipient, onSigned }) {
   const nonce = randomBytes(8).toString("hex");
   yield Buffer.from(`${JSON.stringify({ signer: from, to: recipient.sha256, nonce })}\n`);
-  yield* entity;
+  const hash = createHash("sha256");
+  for await (const piece of entity) {
+    hash.update(piece);
+    yield piece;
+  }
+  onSigned?.(hash.digest("hex"));
 };
 
 /** @param certificate the one that can be opened here */

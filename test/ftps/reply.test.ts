@@ -78,7 +78,7 @@ test.each([
   [421, "busy", true],
   [425, "busy", true],
   [426, "busy", true],
-  [450, "busy", true],
+  [450, "conflict", true],
   [451, "busy", true],
   [452, "busy", true],
   [500, "unsupported", false],

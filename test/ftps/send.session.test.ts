@@ -130,6 +130,7 @@ function outgoing(): { item: Outgoing; progress: number[] } {
   const item = {
     envelope,
     transfer: "00ff",
+    object: "00ff.p7m",
     size: bytes.length,
     open,
     progress: (sent: number) => void progress.push(sent),

@@ -110,7 +110,7 @@ function outgoing(text: string): { item: Outgoing; progress: number[] } {
   const progress: number[] = [];
   return {
     item: {
-      ...{ envelope, transfer: "00", size: bytes.length, open: () => Readable.from([bytes]) },
+      ...{ envelope, transfer: "00", object: "00.p7m", size: bytes.length, open: () => Readable.from([bytes]) },
       progress: (sent) => void progress.push(sent === 0 ? 0 : 1),
     },
     progress,

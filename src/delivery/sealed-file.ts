@@ -1,0 +1,102 @@
+import { createReadStream } from "node:fs";
+import { type FileHandle, open, rm } from "node:fs/promises";
+import { writeAll } from "../smime/part-file.ts";
+import { type Health, storeFailed } from "./health.ts";
+import type { Sealer } from "./seals.ts";
+
+/** Sealed bytes up to this size are kept in memory and made anew by each attempt: nobody resumes them in the middle. */
+const MEMORY_BYTES = 65_536;
+const WRITE_BYTES = 262_144;
+const READ_BYTES = 1_048_576;
+const MAX_PIECES = 512; // writev takes at most IOV_MAX, 1024
+
+export interface FileToSeal {
+  /** Of the content. */
+  path: string;
+  /** Which of its bytes are signed: from `start` up to `end`. */
+  start: number;
+  end: number;
+  /** What is signed before them, with its blank line; empty if the file has its own. */
+  head: Uint8Array;
+  /** Where the sealed bytes go: a new file, synced. */
+  target: string;
+}
+
+/**
+ * Signs and seals a stretch of a file into a file of its own: the one place where files and their parts are sealed.
+ * Leaves nothing when it fails.
+ * @returns the signed messageDigest, hex
+ */
+export async function sealFile(
+  file: FileToSeal,
+  o: { seal: Sealer; how: Omit<Parameters<Sealer>[1], "onSigned">; health: Health },
+  signal: AbortSignal,
+): Promise<string> {
+  let digest = "";
+  const onSigned = (signed: string) => {
+    digest = signed;
+  };
+  await spool(o.seal(stretchOf(file), { ...o.how, onSigned }, signal), file.target, o.health, 0);
+  return digest;
+}
+
+async function* stretchOf({ path, start, end, head }: FileToSeal): AsyncGenerator<Uint8Array, void, undefined> {
+  if (head.length > 0) yield head;
+  let left = end - start;
+  try {
+    for await (const chunk of createReadStream(path, { start, end: end - 1, highWaterMark: READ_BYTES })) {
+      left -= (chunk as Buffer).length;
+      yield chunk as Buffer;
+    }
+  } catch (error) {
+    throw storeFailed("read", error);
+  }
+  if (left !== 0) throw storeFailed("content is cut");
+}
+
+/** Keeps little in memory, and gives it back; writes more to `path`, synced. Leaves nothing when the source fails. */
+export async function spool(
+  source: AsyncIterable<Uint8Array>,
+  path: string,
+  health: Health,
+  memoryBytes = MEMORY_BYTES,
+): Promise<Buffer | undefined> {
+  let gathered: Uint8Array[] = [];
+  let bytes = 0;
+  let file: FileHandle | undefined;
+  let writing: Promise<void> = Promise.resolve();
+  /** Begins to write what was gathered, once what came before it is written: meanwhile the next is sealed. */
+  const flush = async () => {
+    await writing;
+    const pieces = gathered;
+    gathered = [];
+    bytes = 0;
+    file ??= await open(path, "wx", 0o600).catch((error: unknown) => {
+      throw storeFailed("write", error);
+    });
+    writing = writeAll(file, pieces).catch((error: unknown) => {
+      throw storeFailed("write", error);
+    });
+    writing.catch(() => undefined); // told by whoever waits next
+  };
+  try {
+    for await (const chunk of source) {
+      gathered.push(chunk);
+      bytes += chunk.length;
+      if (bytes >= WRITE_BYTES || gathered.length >= MAX_PIECES) await flush();
+    }
+    if (file === undefined && bytes <= memoryBytes) return Buffer.concat(gathered);
+    await flush();
+    await writing;
+    await (file as FileHandle | undefined)?.datasync().catch((error: unknown) => {
+      throw health.fail(error, "fdatasync");
+    });
+    return undefined;
+  } catch (error) {
+    await writing.catch(() => undefined);
+    await rm(path, { force: true });
+    throw error;
+  } finally {
+    await (file as FileHandle | undefined)?.close();
+  }
+}
