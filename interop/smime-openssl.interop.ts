@@ -1,6 +1,8 @@
 import { writeFileSync } from "node:fs";
-import { afterAll, beforeAll, describe } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { opaqueSignedData } from "../src/smime/signed-write.ts";
 import { temporaryFolder } from "../test/support/openssl.ts";
+import { bytesOf, Pieces } from "../test/support/smime.ts";
 import { type Cast, makeCast, matrix, type Program, text, wrote } from "./smime-cast.ts";
 
 // `openssl cms` in all its options: test/smime/openssl.test.ts.
@@ -53,6 +55,21 @@ describe("openssl cms", () => {
     decrypt: all,
   });
 });
+
+test.each(["pkcs1", "pss"] as const)(
+  "openssl cms verifies what we signed with rsa by %s, and nothing else",
+  async (rsaSignature) => {
+    const by = { ...cast.signer.rsa.credentials, rsaSignature };
+    for (const content of [text, Buffer.alloc(2_000_000, text)]) {
+      const opaque = await bytesOf(opaqueSignedData(new Pieces(content), by, new Date()));
+      const verify = () => openssl("cms").verify({ opaque, clear: opaque }, cast.signer.rsa);
+      const done = await verify();
+      expect([done.bytes.equals(content), done.code], done.said).toEqual([true, 0]);
+      opaque.write("T", opaque.indexOf("the time"));
+      expect((await verify()).code).not.toBe(0);
+    }
+  },
+);
 
 describe("openssl smime", () => {
   matrix(() => cast, openssl("smime"), {

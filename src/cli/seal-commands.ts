@@ -3,8 +3,9 @@ import { createReadStream, existsSync, readdirSync, readFileSync } from "node:fs
 import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Command } from "commander";
+import { loadConfig } from "../node/config.ts";
 import type { Home } from "../node/home.ts";
-import { KeyFiles } from "../node/keys.ts";
+import { KeyFiles, sealSigner } from "../node/keys.ts";
 import { readCertificates } from "../node/trust-rules.ts";
 import { type Certificate, type PeerCertificate, parseCertificate, peerCertificate } from "../pki/certificate.ts";
 import { type TrustAnchor, validatePath } from "../pki/path.ts";
@@ -42,13 +43,18 @@ function sealCommand(): Command {
       .argument("<file>", "what is sealed")
       .requiredOption("--to <who...>", "user@domain, whom the running node looks up, or a PEM file with a certificate")
       .option("--gcm", "AES-GCM with OAEP also for those of whom nothing is known; older programs read CBC alone")
+      .option("--pss", "sign by RSA-PSS (if the signer's key is RSA), which older programs cannot verify")
       .option("--out <file>", "where to (default: the file's name and .p7m)"),
     "who signs (default: the owner of this home)",
   );
   return withJson(command, "seal report.pdf --to bob@beta.test --to carol.pem").action(
-    async (file: string, o: KeyOptions & { to: string[]; gcm?: boolean; out?: string }, self: Command) => {
+    async (
+      file: string,
+      o: KeyOptions & { to: string[]; gcm?: boolean; pss?: boolean; out?: string },
+      self: Command,
+    ) => {
       const home = homeOf(self);
-      const signer = signerOf(home, o);
+      const signer: Signer = { ...signerOf(home, o), ...(o.pss === true ? { rsaSignature: "pss" } : {}) };
       const people = await Promise.all(o.to.map((who) => recipientOf(home, who)));
       const now = new Date();
       for (const { certificate } of people) checkRecipient(certificate, now);
@@ -236,7 +242,11 @@ async function recipientOf(home: Home, who: string): Promise<{ certificate: Peer
 }
 
 function signerOf(home: Home, { cert, key }: KeyOptions): Signer {
-  if (cert === undefined && key === undefined) return new KeyFiles(home).load().auth;
+  if (cert === undefined && key === undefined) {
+    const keys = new KeyFiles(home).load();
+    const { peer } = loadConfig(home.config);
+    return peer === undefined ? keys.auth : sealSigner(keys, peer);
+  }
   const { certificate, privateKey, chain } = keyFrom(cert, key);
   return { certificate, privateKey, chain };
 }

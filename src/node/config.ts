@@ -86,8 +86,14 @@ const peer = z.strictObject({
         .enum(["auto", "cbc", "gcm"])
         .default("auto")
         .describe("cbc: what older programs read; gcm: with a tag; auto: by what the recipient reads"),
+      rsaSignature: z
+        .enum(["pkcs1", "pss"])
+        .default("pkcs1")
+        .describe(
+          "of owners whose own certificate is for an RSA key. pss: RSA-PSS, which older programs cannot verify",
+        ),
     })
-    .default({ contentEncryption: "auto" }),
+    .default({ contentEncryption: "auto", rsaSignature: "pkcs1" }),
 });
 
 const domain = z.strictObject({

@@ -8,6 +8,8 @@ import { makeCsr } from "../pki/csr.ts";
 import type { Identity } from "../pki/identity.ts";
 import { derToPem, pemToDer } from "../pki/pem.ts";
 import { SuiteError } from "../pki/suite-error.ts";
+import type { Signer } from "../smime/signed-write.ts";
+import type { PeerConfig } from "./config.ts";
 import type { Home } from "./home.ts";
 
 /** A private key and its certificate, issuer and root behind it. */
@@ -24,6 +26,12 @@ export interface OwnKeys {
   /** Newest first; old ones stay for ever, since old mail is sealed to them. */
   encryption: readonly OwnKey[];
   uuid: string;
+}
+
+/** Who signs what is sealed, and how. */
+export function sealSigner({ auth }: OwnKeys, { smime }: PeerConfig): Signer {
+  const { privateKey, certificate, chain } = auth;
+  return { privateKey, certificate, chain, rsaSignature: smime.rsaSignature };
 }
 
 const ENROLMENT = z.object({ uuid: z.string(), renewAfter: z.object({ auth: z.number(), encryption: z.number() }) });

@@ -14,7 +14,7 @@ import type { Denial } from "../peertls-core/door.ts";
 import { type Interfaces, LocalAddresses } from "../peertls-core/interfaces.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { Revocations } from "../peertls-core/revocation.ts";
-import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
+import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
 import type { Trust } from "../peertls-core/trust.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
@@ -36,7 +36,7 @@ import { type Core, openCore } from "./core.ts";
 import { deviceLabel, ownRecord } from "./enrol.ts";
 import type { Difference, PeerHistory } from "./history.ts";
 import type { Home } from "./home.ts";
-import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { KeyFiles, type OwnKeys, sealSigner } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
 import { Renewal } from "./renewal.ts";
 import { Requests } from "./requests.ts";
@@ -158,7 +158,7 @@ export class PeerNode {
     const domain = identityDomain(this.identity);
     const ownAnchors: TrustAnchor[] = anchor.map((certificate) => ({ name: domain, certificate }));
     this.#http = httpsClient({
-      addresses: () => [{ host: config.directory.host, port: config.directory.port }],
+      address: () => ({ host: config.directory.host, port: config.directory.port }),
       serverName: domain,
       anchors: () => ownAnchors,
       credentials: () => this.keys.auth,
@@ -338,7 +338,7 @@ export class PeerNode {
         publishAddresses: (addresses, signal) => this.directory.publishAddresses(addresses, signal),
       },
       seal: smimeSealer({
-        signer: () => this.keys.auth,
+        signer: () => sealSigner(this.keys, config),
         clock: this.#o.clock,
         contentEncryption: config.smime.contentEncryption,
         known: this.state,

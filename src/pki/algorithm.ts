@@ -122,10 +122,17 @@ export function rsaAllowed(bits: number, exponent: number, policy: AlgorithmPoli
   return bits >= policy.minRsaBits && bits <= policy.maxRsaBits && goodExponent;
 }
 
-/** What this program signs with this key: ECDSA or RSA PKCS#1 v1.5 with SHA-2, Ed25519, Ed448. `der`: the identifier. */
-export function signatureAlgorithmFor(privateKey: KeyObject): SignatureScheme & { readonly der: Buffer } {
+/** How RSA keys sign: PKCS #1 v1.5, or RSASSA-PSS with MGF1 and 32 octets of salt. */
+export type RsaSignature = "pkcs1" | "pss";
+
+/** What this program signs with this key: ECDSA or RSA with SHA-2, Ed25519, Ed448. `der`: the identifier. */
+export function signatureAlgorithmFor(
+  privateKey: KeyObject,
+  rsaSignature: RsaSignature = "pkcs1",
+): SignatureScheme & { readonly der: Buffer } {
   const type = privateKey.asymmetricKeyType;
   if (!publicKeyAllowed(privateKey)) throw unusable(type ?? "secret");
+  if (type === "rsa" && rsaSignature === "pss") return { ...rsaScheme("sha256"), pssSaltLength: 32, der: pssSha256() };
   if (type === "rsa") return { ...rsaScheme("sha256"), der: encodeAlgorithm(signatureAlgorithm.sha256WithRsa, true) };
   if (type === "ed25519" || type === "ed448") {
     return { keyType: type, digest: null, der: encodeAlgorithm(signatureAlgorithm[type], false) };
@@ -135,9 +142,9 @@ export function signatureAlgorithmFor(privateKey: KeyObject): SignatureScheme & 
   return { ...ecScheme(curve.digest), der: encodeAlgorithm(curve.signature, false) };
 }
 
-/** Signs `data` as `signatureAlgorithmFor(privateKey)` says. */
-export function sign(privateKey: KeyObject, data: Uint8Array): Buffer {
-  const scheme = signatureAlgorithmFor(privateKey);
+/** Signs `data` as `signatureAlgorithmFor(privateKey, rsaSignature)` says. */
+export function sign(privateKey: KeyObject, data: Uint8Array, rsaSignature: RsaSignature = "pkcs1"): Buffer {
+  const scheme = signatureAlgorithmFor(privateKey, rsaSignature);
   return cryptoSign(scheme.digest, data, cryptoKey(privateKey, scheme));
 }
 
@@ -248,6 +255,14 @@ function pssScheme({ parameters }: AlgorithmIdentifier): SignatureScheme | undef
   } catch {
     return undefined;
   }
+}
+
+/** RSASSA-PSS-params, the trailer by default; here the hashes have parameters, NULL (RFC 4055 §2.1, §3.1). */
+function pssSha256(): Buffer {
+  const sha256 = encodeAlgorithm(digestAlgorithm.sha256, true);
+  const mask = der.sequence(der.oid(mgf1), sha256);
+  const parameters = der.sequence(der.explicit(0, sha256), der.explicit(1, mask), der.explicit(2, der.integer(32)));
+  return der.sequence(der.oid(signatureAlgorithm.rsassaPss), parameters);
 }
 
 function readDigest(element: DerElement): Digest | undefined {

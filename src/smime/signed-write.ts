@@ -1,5 +1,5 @@
 import { createHash, type KeyObject } from "node:crypto";
-import { sign, signatureAlgorithmFor } from "../pki/algorithm.ts";
+import { type RsaSignature, sign, signatureAlgorithmFor } from "../pki/algorithm.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import * as der from "../pki/der.ts";
 import { contentType, digestIdentifier, type SignatureDigest } from "./algorithms.ts";
@@ -12,6 +12,8 @@ export interface Signer {
   readonly certificate: Certificate;
   readonly chain: readonly Certificate[];
   readonly privateKey: KeyObject;
+  /** Of an RSA key; `pkcs1` unless told. */
+  readonly rsaSignature?: RsaSignature;
 }
 
 /** The hash that this signer's signatures rest on. */
@@ -84,13 +86,13 @@ function trailer(signer: Signer, digest: SignatureDigest, messageDigest: Uint8Ar
 function signerInfo(signer: Signer, digest: SignatureDigest, messageDigest: Uint8Array, now: Date): Buffer {
   const attributes = signedAttributes({ certificate: signer.certificate, messageDigest, now });
   // Signed as a SET OF, stored as [0] IMPLICIT (RFC 5652 §5.4).
-  const signature = sign(signer.privateKey, der.encode(der.tag.set, attributes));
+  const signature = sign(signer.privateKey, der.encode(der.tag.set, attributes), signer.rsaSignature);
   return der.sequence(
     der.integer(1),
     issuerAndSerial(signer.certificate),
     digestIdentifier(digest),
     der.implicitConstructed(0, attributes),
-    signatureAlgorithmFor(signer.privateKey).der,
+    signatureAlgorithmFor(signer.privateKey, signer.rsaSignature).der,
     der.octetString(signature),
   );
 }

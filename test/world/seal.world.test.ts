@@ -5,8 +5,9 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { stringify } from "yaml";
 import { serveControl } from "../../src/node/control.ts";
-import { homeAt } from "../../src/node/home.ts";
+import { homeAt, makeHome } from "../../src/node/home.ts";
 import { controlMethods } from "../../src/node/methods.ts";
 import type { PeerNode } from "../../src/node/node.ts";
 import { silentLog } from "../../src/pki/log.ts";
@@ -238,4 +239,43 @@ test("files of some MiB that openssl signed without signed attributes are verifi
   expect(existsSync(path("scan.out"))).toBe(false);
   expect(await open("scan.p7m")).toMatchObject(holds);
   expect(readFileSync(path("scan.out")).equals(content)).toBe(true);
+}, 60_000);
+
+test("who has an RSA key signs by RSA-PSS if the setting or the command says so, else by PKCS #1", async () => {
+  const rosa = outside.bad("rsa", "rosa@outside.test");
+  const home = homeAt(path("rosa"), {});
+  makeHome(home);
+  const { certificate, chain, key } = pemFiles(home.keys, "auth", rosa);
+  writeFileSync(certificate, readFileSync(certificate, "utf8") + readFileSync(chain, "utf8"));
+  writeFileSync(join(home.keys, "enrolment.json"), '{"uuid": "-", "renewAfter": {"auth": 0, "encryption": 0}}');
+  const configured = (smime: object) => {
+    const directory = { host: "::1", anchor: path("outside.pem") };
+    writeFileSync(home.config, stringify({ peer: { identity: "rosa@outside.test", name: "Rosa", directory, smime } }));
+  };
+  writeFileSync(path("letter"), "a letter\n");
+  const given = ["--cert", certificate, "--key", key];
+  for (const [n, [settings, more, algorithm]] of (
+    [
+      [{}, [], "sha256WithRSAEncryption"],
+      [{ rsaSignature: "pkcs1" }, [], "sha256WithRSAEncryption"],
+      [{ rsaSignature: "pss" }, [], "rsassaPss"],
+      [{ rsaSignature: "pkcs1" }, ["--pss"], "rsassaPss"],
+      [{ rsaSignature: "pss" }, given, "sha256WithRSAEncryption"],
+      [{}, [...given, "--pss"], "rsassaPss"],
+    ] as const
+  ).entries()) {
+    configured(settings);
+    const to = ["--to", files.encryption.certificate, "--out", `letter-${n}.p7m`];
+    expect(await sixtalk("rosa", "seal", "letter", ...to, ...more)).toMatchObject({ code: 0, err: "" });
+    const io = ["-inform", "DER", "-in", path(`letter-${n}.p7m`), "-out", path("letter.p7s")];
+    const recipient = ["-recip", files.encryption.certificate, "-inkey", files.encryption.key];
+    expect(await openssl(["cms", "-decrypt", "-binary", ...io, ...recipient])).toMatchObject({ code: 0 });
+    const shown = await openssl(["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", path("letter.p7s")]);
+    const [, signature = ""] =
+      /signatureAlgorithm:\s+algorithm: (\w+)/.exec(shown.output.slice(shown.output.indexOf("signerInfos:"))) ?? [];
+    expect([n, signature]).toEqual([n, algorithm]);
+    const verify = ["cms", "-verify", "-binary", "-inform", "DER", "-in", path("letter.p7s"), "-CAfile"];
+    expect(await openssl([...verify, path("outside.pem"), "-out", path("letter.out")])).toMatchObject({ code: 0 });
+    expect(readFileSync(path("letter.out"), "utf8")).toBe("a letter\n");
+  }
 }, 60_000);
