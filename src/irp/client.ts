@@ -7,10 +7,20 @@ import {
   upgradeServiceClient,
 } from "../peertls-core/service.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
+import type { CrlReason } from "../pki/distribution-point.ts";
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import { SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import { FrameReader, frame, MAX_FRAME_AFTER } from "./frame.ts";
-import { type CertificateKind, type ErrorCode, type Reply, type Request, readReply, writeRequest } from "./messages.ts";
+import {
+  type CertificateFacts,
+  type CertificateKind,
+  type CertificateStatus,
+  type ErrorCode,
+  type Reply,
+  type Request,
+  readReply,
+  writeRequest,
+} from "./messages.ts";
 
 export interface IrpConnectOptions {
   address: PeerAddress;
@@ -25,6 +35,13 @@ export interface IssuedCertificate {
   /** Leaf first, then its issuers, without the root. */
   certificates: readonly Certificate[];
   renewAfter: Date;
+  status: CertificateStatus;
+}
+
+/** A request that a person has to approve first: `ref` asks for it again. */
+export interface PendingCertificate {
+  ref: string;
+  retrySeconds: number;
 }
 
 /** A session with an enrolment server, inside TLS. */
@@ -83,15 +100,47 @@ export class IrpClient {
   }
 
   /** @throws SuiteError forbidden, syntax, conflict, busy */
-  async enrol(kind: CertificateKind, csr: Buffer, label?: string): Promise<IssuedCertificate> {
-    return issued(
-      await this.#channel.ask({ type: "csr", kind, der: csr, ...(label === undefined ? {} : { label }) }, "cert"),
-    );
+  async enrol(kind: CertificateKind, csr: Buffer, label?: string): Promise<IssuedCertificate | PendingCertificate> {
+    return this.#certificate({ type: "csr", kind, der: csr, ...(label === undefined ? {} : { label }) });
+  }
+
+  /** Asks again for what waits to be approved. @throws as enrol; not-found */
+  async pending(ref: string): Promise<IssuedCertificate | PendingCertificate> {
+    return this.#certificate({ type: "pending", ref });
   }
 
   /** @throws as enrol */
-  async renew(kind: CertificateKind, mode: "same" | "new", csr: Buffer): Promise<IssuedCertificate> {
-    return issued(await this.#channel.ask({ type: "renew", kind, mode, der: csr }, "cert"));
+  async renew(
+    kind: CertificateKind,
+    mode: "same" | "new",
+    csr: Buffer,
+  ): Promise<IssuedCertificate | PendingCertificate> {
+    return this.#certificate({ type: "renew", kind, mode, der: csr });
+  }
+
+  /** @throws SuiteError not-found, forbidden */
+  async revoke(serial: string, reason: CrlReason): Promise<void> {
+    await this.#channel.ask({ type: "revoke", serial, reason }, "ok");
+  }
+
+  /** One's own certificates, or another person's, if they may be seen. @throws SuiteError not-found */
+  async certificates(asked: Omit<Request & { type: "certs" }, "type">): Promise<readonly CertificateFacts[]> {
+    return (await this.#channel.ask({ type: "certs", ...asked }, "certs")).certs;
+  }
+
+  /** @throws SuiteError not-found */
+  async certificate(asked: Omit<Request & { type: "getCert" }, "type">): Promise<IssuedCertificate> {
+    return issued(await this.#channel.ask({ type: "getCert", ...asked }, "cert"));
+  }
+
+  /** Any message of the profile, for what has no method of its own. @throws SuiteError of the server's error */
+  ask<T extends Reply["type"]>(request: Request, expected: T): Promise<Reply & { type: T }> {
+    return this.#channel.ask(request, expected);
+  }
+
+  async #certificate(request: Request): Promise<IssuedCertificate | PendingCertificate> {
+    const reply = await this.#channel.ask(request, "cert", "pending");
+    return reply.type === "pending" ? { ref: reply.ref, retrySeconds: reply.retry } : issued(reply);
   }
 
   close(): void {
@@ -99,14 +148,17 @@ export class IrpClient {
   }
 }
 
-function account(reply: Reply & { type: "ok" }): { identity: Identity; uuid: string } {
-  return { identity: parseIdentity(reply.identity), uuid: reply.uuid };
+function account({ identity, uuid }: Reply & { type: "ok" }): { identity: Identity; uuid: string } {
+  if (identity === undefined || uuid === undefined)
+    throw new SuiteError("syntax", "the server does not say who one is", { fault: "service" });
+  return { identity: parseIdentity(identity), uuid };
 }
 
 function issued(reply: Reply & { type: "cert" }): IssuedCertificate {
   return {
     certificates: reply.certificates.map((der) => parseCertificate(der)),
     renewAfter: new Date(reply.renewAfter * 1000),
+    status: reply.status,
   };
 }
 
@@ -132,7 +184,7 @@ class Channel {
     signal.addEventListener("abort", this.#closed, { once: true });
   }
 
-  async ask<T extends Reply["type"]>(request: Request, expected: T): Promise<Reply & { type: T }> {
+  async ask<T extends Reply["type"]>(request: Request, ...expected: T[]): Promise<Reply & { type: T }> {
     this.#id += 1;
     this.#socket.write(frame(writeRequest(this.#id, request)));
     const timer = setTimeout(this.#closed, ANSWER_MS);
@@ -148,7 +200,7 @@ class Channel {
     }
     const { id, reply } = readReply(this.#answers.shift() as Buffer);
     if (reply.type === "err") throw failureOf(reply);
-    if (id !== this.#id || reply.type !== expected)
+    if (id !== this.#id || !(expected as string[]).includes(reply.type))
       throw new SuiteError("syntax", "the server answers something else", { fault: "service" });
     return reply as Reply & { type: T };
   }
@@ -195,6 +247,7 @@ const CODES: Partial<Record<ErrorCode, SuiteErrorCode>> = {
   "not-found": "not-found",
   busy: "busy",
   "too-large": "limit-exceeded",
+  upstream: "unreachable",
 };
 
 function failureOf(reply: Reply & { type: "err" }): SuiteError {
@@ -205,7 +258,7 @@ function failureOf(reply: Reply & { type: "err" }): SuiteError {
   };
   return new SuiteError(CODES[reply.code] ?? "internal", "the enrolment server refuses", {
     fault: "service",
-    temporary: reply.code === "busy",
+    temporary: reply.code === "busy" || reply.code === "upstream",
     details,
   });
 }

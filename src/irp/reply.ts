@@ -29,6 +29,8 @@ const EXACT = new Set<string>([
   "key-in-use",
   "policy",
   "too-large",
+  "upstream",
+  "auth-failed",
 ]);
 
 function codeOf(error: SuiteError): ErrorCode {
@@ -49,7 +51,10 @@ function codeOf(error: SuiteError): ErrorCode {
       return "stale";
     case "busy":
     case "store-failed":
+    case "directory-unavailable":
       return "busy";
+    case "record-rejected":
+      return "forbidden";
     default:
       return "internal";
   }

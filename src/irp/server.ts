@@ -7,21 +7,24 @@ import {
   type ServiceTls,
   upgradeServiceServer,
 } from "../peertls-core/service.ts";
-import { identityDomain } from "../pki/identity.ts";
+import type { Fingerprint } from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import { byCertificate, bySecret } from "./authenticate.ts";
+import { crlPath } from "./ca.ts";
 import { FrameReader, frame, MAX_FRAME_AFTER, MAX_FRAME_BEFORE } from "./frame.ts";
 import { type Reply, type Request, readRequest, writeReply } from "./messages.ts";
-import type { Accounts, Applicant, Issued, Registration } from "./registration.ts";
+import type { Accounts, Applicant } from "./registration.ts";
 import { closes, errorReply } from "./reply.ts";
+import { answerReady, type RequestServices } from "./requests.ts";
 import { MAX_AUTH_FAILURES, MAX_PLAIN_FRAMES, ruling, SECONDS, type SessionState } from "./session.ts";
 
-export interface IrpServerOptions {
+export interface IrpServerOptions extends RequestServices {
   at: PeerAddress;
-  domain: string;
   tls: ServiceTls;
   accounts: Accounts;
-  registration: Registration;
+  /** Where lists are got that are too large for a frame. */
+  statusUrl?: string;
   log: Log;
 }
 
@@ -54,6 +57,7 @@ class Session {
   #lastId = 0;
   #frames = 0;
   #failures = 0;
+  readonly #gone = new AbortController();
 
   constructor(socket: ServiceSocket, state: SessionState, caller: ServiceCaller | undefined, o: IrpServerOptions) {
     this.#socket = socket;
@@ -66,13 +70,16 @@ class Session {
   run(): Promise<"starttls" | "closed"> {
     return new Promise((resolve) => {
       let timer = this.#timer();
+      let stuck: NodeJS.Timeout | undefined; // runs while half a frame is there
       let queue = Promise.resolve();
       let waiting = 0;
       let over = false;
       const finish = (outcome: "starttls" | "closed") => {
         if (over) return;
         over = true;
+        this.#gone.abort();
         clearTimeout(timer);
+        clearTimeout(stuck);
         this.#socket.off("data", take);
         if (outcome === "starttls") this.#socket.pause();
         else this.#hangUp();
@@ -93,6 +100,8 @@ class Session {
       };
       const take = (chunk: Buffer) => {
         const frames = this.#reader.push(chunk);
+        if (frames.length > 0 || !this.#reader.midFrame) stuck = void clearTimeout(stuck);
+        if (this.#reader.midFrame) stuck ??= setTimeout(() => this.#socket.destroy(), HALF_FRAME_MS);
         waiting += frames.length;
         const flood = waiting > MAX_IN_FLIGHT && new SuiteError("busy", "too many requests at once", { fault: "peer" });
         if (!flood) for (const bytes of frames) queue = queue.then(() => answer(bytes)).catch(() => finish("closed"));
@@ -144,12 +153,12 @@ class Session {
         return { type: "proceed" };
       case "cacerts":
         return { type: "cacerts", certificates: registration.chain.map((one) => Buffer.from(one.der)) };
+      case "crl":
+        return crlReply(request.issuer, this.#o);
       case "auth":
         return this.#authenticate(request);
-      case "csr":
-        return certReply(await registration.enrol(this.#ready(), request.kind, request.der, request.label));
-      case "renew":
-        return certReply(await registration.renew(this.#ready(), request.kind, request.mode, request.der));
+      default:
+        return answerReady(request, this.#ready(), this.#caller?.address.host ?? "", this.#o, this.#gone.signal);
     }
   }
 
@@ -158,35 +167,15 @@ class Session {
     this.#applicant = undefined;
     this.#state = "tls";
     this.#reader.limit = MAX_FRAME_BEFORE;
-    this.#applicant = request.method === "sca" ? await this.#bySca() : await this.#byUpa(request);
+    this.#applicant =
+      request.method === "sca"
+        ? await byCertificate(this.#caller, this.#o)
+        : await bySecret(request.user, request.secret, this.#o);
     this.#state = "ready";
     this.#reader.limit = MAX_FRAME_AFTER;
-    const { identity, uuid } = this.#applicant.account;
-    return { type: "ok", identity, uuid, roles: "" };
-  }
-
-  async #bySca(): Promise<Applicant> {
-    const certificate = this.#caller?.certificate;
-    // An anchor is named after the one domain that it may vouch for: another domain's CA speaks for nobody of ours.
-    const vouched = this.#caller?.anchor === this.#o.domain;
-    const named = vouched
-      ? certificate?.identities.find((one) => identityDomain(one.identity) === this.#o.domain)
-      : undefined;
-    const account = named === undefined ? undefined : await this.#o.accounts.find(named.identity);
-    if (certificate === undefined || account === undefined)
-      throw new SuiteError("auth-failed", "the certificate names nobody here", { fault: "peer" });
-    return { account, by: { method: "certificate", certificate: certificate.certificate } };
-  }
-
-  async #byUpa(request: Request & { type: "auth"; method: "upa" }): Promise<Applicant> {
-    const { user, secret } = request;
-    if ("code" in secret) {
-      return {
-        account: await this.#o.accounts.authenticateCode(user, secret.code),
-        by: { method: "code", code: secret.code },
-      };
-    }
-    return { account: await this.#o.accounts.authenticatePassword(user, secret.password), by: { method: "password" } };
+    const { identity, uuid, roles = [] } = this.#applicant.account;
+    const told = this.#applicant.by.method === "certificate" ? roles : []; // they count by certificate alone
+    return { type: "ok", identity, uuid, roles: told.join(" ") };
   }
 
   #ready(): Applicant {
@@ -209,15 +198,21 @@ class Session {
 
 const MAX_IN_FLIGHT = 16;
 const LINGER_MS = 2_000;
+const HALF_FRAME_MS = 10_000;
 
-function certReply(issued: Issued): Reply {
-  const [leaf] = issued.certificates;
+/** A list that no frame has room for is got by HTTP. */
+function crlReply(issuer: string | undefined, { registration, statusUrl }: IrpServerOptions): Reply {
+  const list = registration.authority.crl(issuer as Fingerprint | undefined);
+  if (list === undefined) throw new SuiteError("not-found", "that is no CA of this domain", { fault: "peer" });
+  if ((list.der.length * 4) / 3 > MAX_FRAME_AFTER - 1_024) {
+    const [issuing] = registration.chain;
+    const where = statusUrl === undefined || issuing === undefined ? "" : `: ${statusUrl}${crlPath(issuing)}`;
+    return { type: "err", code: "too-large", text: `the list is got by HTTP${where}` };
+  }
   return {
-    type: "cert",
-    kind: issued.kind,
-    serial: issued.serial,
-    notAfter: Math.floor((leaf?.validity.notAfter.getTime() ?? 0) / 1000),
-    renewAfter: Math.floor(issued.renewAfter.getTime() / 1000),
-    certificates: issued.certificates.map((one) => Buffer.from(one.der)),
+    type: "crl",
+    number: list.number,
+    next: Math.floor(list.nextUpdate.getTime() / 1000),
+    der: Buffer.from(list.der),
   };
 }

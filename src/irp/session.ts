@@ -5,10 +5,10 @@ export type SessionState = "plain" | "tls" | "ready";
 
 export type Ruling = { allowed: true } | { allowed: false; code: ErrorCode; close: boolean };
 
-const ALLOWED: Readonly<Record<SessionState, readonly Request["type"][]>> = {
+const ALLOWED: Readonly<Record<SessionState, readonly Request["type"][] | "all">> = {
   plain: ["hello", "starttls"],
-  tls: ["hello", "auth", "cacerts"],
-  ready: ["hello", "auth", "cacerts", "csr", "renew"],
+  tls: ["hello", "auth", "cacerts", "crl"],
+  ready: "all",
 };
 
 /** How long a session may stay without getting on, in seconds, and how many frames it may send in clear. */
@@ -18,8 +18,9 @@ export const MAX_AUTH_FAILURES = 5;
 
 /** Whether a request fits the state. Pure. */
 export function ruling(state: SessionState, type: Request["type"]): Ruling {
-  if (ALLOWED[state].includes(type)) return { allowed: true };
+  const allowed = ALLOWED[state];
+  if (state !== "plain" && type === "starttls") return { allowed: false, code: "bad-xml", close: true };
+  if (allowed === "all" || allowed.includes(type)) return { allowed: true };
   if (state === "plain") return { allowed: false, code: "tls-required", close: true };
-  if (type === "starttls") return { allowed: false, code: "bad-xml", close: true };
   return { allowed: false, code: "auth-required", close: false };
 }

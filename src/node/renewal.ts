@@ -7,6 +7,7 @@ import { identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
+import { approved } from "./enrol.ts";
 import type { KeyFiles } from "./keys.ts";
 import { pause } from "./pause.ts";
 
@@ -25,6 +26,8 @@ export interface RenewalOptions {
 }
 
 const LOOK_MS = 600_000;
+/** How long a renewal that has to be approved is waited for; then it is tried again as any other. */
+const APPROVAL_MS = 60_000;
 const FIRST_RETRY_MS = 60_000;
 const LAST_RETRY_MS = 3_600_000;
 const WARN_MS = 5 * 86_400_000;
@@ -72,7 +75,11 @@ export class Renewal {
       await client.authenticateByCertificate();
       for (const { kind, key } of due) {
         const csr = makeCsr({ privateKey: key.privateKey, commonName: identity });
-        const { certificates, renewAfter } = await client.renew(kind, "same", csr);
+        const { certificates, renewAfter } = await approved(
+          await client.renew(kind, "same", csr),
+          client,
+          AbortSignal.any([signal, AbortSignal.timeout(APPROVAL_MS)]),
+        );
         files.storeRenewed(kind, key.privateKey, certificates, renewAfter);
         log.info({ kind, renewAfter }, "certificate renewed");
       }

@@ -30,6 +30,7 @@ const reply: fc.Arbitrary<Reply> = fc.oneof(
       serial: "5f",
       notAfter,
       renewAfter,
+      status: "good" as const,
       certificates,
     })),
   text.map((why) => ({ type: "err" as const, code: "policy" as const, text: why })),

@@ -36,6 +36,7 @@ describe("every message is read as it was written", () => {
       serial: "5f",
       notAfter: 1_798_000_000,
       renewAfter: 1_797_000_000,
+      status: "good",
       certificates: [der, der],
     },
     { type: "cacerts", certificates: [] },

@@ -45,7 +45,8 @@ beforeAll(async () => {
       log,
     },
     accounts,
-    registration: new Registration({ ca, accounts, log }),
+    registration: new Registration({ authority: ca, accounts, log, clock }),
+    clock,
     log,
   });
 });
@@ -347,7 +348,7 @@ describe("inside TLS", () => {
       replies.push(errorOf(reply));
     expect(replies).toEqual(["auth-failed", "auth-failed", "auth-failed", "auth-failed", "auth-failed"]);
     const right = await secured();
-    expect(await right.ask(auth)).toMatchObject({ type: "err", code: "busy", retry: 1 });
+    expect(await right.ask(auth)).toMatchObject({ type: "err", code: "auth-failed", retry: 1 });
     right.socket.destroy();
   });
 
@@ -434,10 +435,19 @@ describe("inside TLS", () => {
     const { credentials } = await enrolled();
     ca.revoke(Buffer.from(credentials.certificate.serial).toString("hex"));
     const session = await secured(credentials);
+    expect(errorOf(await session.ask({ type: "auth", method: "sca" }))).toBe("auth-failed");
+    session.socket.destroy();
+  });
+
+  test("a certificate that is revoked while its session is open gets no new one in it", async () => {
+    const { credentials } = await enrolled();
+    const session = await secured(credentials);
     await session.ask({ type: "auth", method: "sca" });
+    ca.revoke(Buffer.from(credentials.certificate.serial).toString("hex"));
     const der = makeCsr({ privateKey: makeEcKey(), commonName: "x" });
     expect(errorOf(await session.ask({ type: "renew", kind: "auth", mode: "new", der }))).toBe("forbidden");
     expect(errorOf(await session.ask({ type: "csr", kind: "auth", der }))).toBe("forbidden");
+    expect(errorOf(await session.ask({ type: "certs" }))).toBe("forbidden");
     session.socket.destroy();
   });
 
