@@ -26,6 +26,7 @@ const outbox = await makeOutbox({
   seal: toySeal,
   endpointOf: () => ({ deliver: (item, _, signal) => handOver(item, signal) }),
   schedule: [0, 0.05],
+  parts: { above: 200_000, bytes: 90_000 },
 });
 outbox.start();
 await Promise.all(Array.from({ length: 4 }, (_, lane) => accept(lane)));
@@ -46,7 +47,8 @@ async function accept(lane: number): Promise<void> {
   for (let n = lane; n < Number(items); n += 4) {
     const kind: Kind = n % 3 === 0 ? "file" : n % 3 === 1 ? "mail" : "message";
     const id = `${run}-${n}`;
-    const body = kind === "file" ? Buffer.alloc(150_000, `${id} `) : Buffer.from(id);
+    const size = n % 12 === 0 ? 150_000 : 250_000; // the larger ones go in parts
+    const body = kind === "file" ? Buffer.alloc(size, `${id} `) : Buffer.from(id);
     const entity = Buffer.concat([Buffer.from(`Subject: ${id}\r\nMessage-ID: <${id}>\r\n\r\n`), body]);
     const seal = kind === "message" ? "none" : "node";
     await outbox.accept({ kind, from: alice, to: [bob], messageId: id, entity, seal, title: id });

@@ -66,6 +66,7 @@ async function check(directory: string): Promise<void> {
     expect(readdirSync(join(directory, name, "content", "tmp"))).toEqual([]);
   }
   expect(readdirSync(join(directory, "alice", "attempt"))).toEqual([]);
+  expect(readdirSync(join(directory, "bob", "transfer"))).toEqual([]);
   await alice.close();
   await bob.close();
 }
