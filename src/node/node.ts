@@ -10,11 +10,12 @@ import { openStore, type Store } from "../delivery/store.ts";
 import { systemTime } from "../delivery/time.ts";
 import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
+import { systemDns } from "../peertls-core/dns.ts";
 import type { Denial } from "../peertls-core/door.ts";
+import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import { type Interfaces, LocalAddresses } from "../peertls-core/interfaces.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { Revocations } from "../peertls-core/revocation.ts";
-import { type HttpsClient, httpsClient } from "../peertls-core/service.ts";
 import type { Trust } from "../peertls-core/trust.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
@@ -22,7 +23,7 @@ import type { Log } from "../pki/log.ts";
 import { type TrustAnchor, validatePath } from "../pki/path.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
-import { DirectoryClient } from "../sixid/client.ts";
+import { DirectoryClient, type KnownDomain } from "../sixid/client.ts";
 import type { PeerRecord } from "../sixid/directory.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
 import { SmtpEndpoint } from "../smtp/endpoint.ts";
@@ -158,8 +159,9 @@ export class PeerNode {
     const domain = identityDomain(this.identity);
     const ownAnchors: TrustAnchor[] = anchor.map((certificate) => ({ name: domain, certificate }));
     this.#http = httpsClient({
-      address: () => ({ host: config.directory.host, port: config.directory.port }),
+      addresses: () => [{ host: config.directory.host, port: config.directory.port }],
       serverName: domain,
+      indicatedName: pinnedName(domain),
       anchors: () => ownAnchors,
       credentials: () => this.keys.auth,
       clock: o.clock,
@@ -173,6 +175,7 @@ export class PeerNode {
       clock: o.clock,
       log: o.log,
       onEvent: (event) => this.noteRecordEvent(event),
+      onDomain: (found) => this.#rules.learnOne(found),
     });
     this.applyTrust();
     this.store = store;
@@ -188,7 +191,8 @@ export class PeerNode {
     });
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
     const wanted = () => this.#rules.config.requests.box;
-    this.box = new Box({ node: this, http: this.#http, wanted, log: o.log, clock: o.clock });
+    const locator = new Locator({ dns: systemDns(o.config.dns.servers), clock: o.clock, random: Math.random });
+    this.box = new Box({ node: this, http: this.#http, locator, wanted, log: o.log, clock: o.clock });
     this.#addresses = new LocalAddresses(o.interfaces === undefined ? {} : { interfaces: o.interfaces });
     this.announcer = new Announcer({
       identity: this.identity,
@@ -377,7 +381,7 @@ export class PeerNode {
     void this.box.run(this.#stopping.signal);
   }
 
-  #learnDomains(known: readonly { domain: string; anchors: readonly Certificate[] }[]): void {
+  #learnDomains(known: readonly KnownDomain[]): void {
     this.#rules.learn(known);
     this.box.lookSoon(); // with these anchors
     this.requests.tryHeld().catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "not tried"));
