@@ -22,6 +22,7 @@ const clock = () => new Date();
 const PORTS: Record<string, string> = {
   sixid: "directory (SixID)",
   irp: "enrolment (IRP)",
+  status: "revocation lists and OCSP, HTTP",
   peer: "peers: messages, mail, files",
   peerSips: "peers: SIP over TLS",
   peerSmtps: "peers: SMTP over TLS",
@@ -97,7 +98,13 @@ async function run(home: Home, config: Config, readyFd: number | undefined): Pro
   const ports: Record<string, PeerAddress> = {};
   try {
     if (config.domain !== undefined) {
-      const server = await DomainServer.start({ home, config: config.domain, log, clock });
+      const server = await DomainServer.start({
+        home,
+        config: config.domain,
+        dnsServers: config.dns.servers,
+        log,
+        clock,
+      });
       stops.push(() => server.stop());
       Object.assign(ports, server.ports);
     }

@@ -1,8 +1,7 @@
-import type { Certificate } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { OwnIdentity } from "../sixid/announce.ts";
-import type { DirectoryClient } from "../sixid/client.ts";
+import type { DirectoryClient, KnownDomain } from "../sixid/client.ts";
 import type { DeviceAddress } from "../sixid/directory.ts";
 import { pause } from "./pause.ts";
 
@@ -14,7 +13,7 @@ export interface AnnouncerOptions {
   /** Where this node can be dialled now. */
   addresses: () => DeviceAddress[];
   /** The anchors that the own directory tells for the domains it knows. */
-  onDomains: (domains: readonly { domain: string; anchors: readonly Certificate[] }[]) => void;
+  onDomains: (domains: readonly KnownDomain[]) => void;
   onState: (state: "available" | "unavailable", error?: unknown) => void;
   log: Log;
 }

@@ -1,7 +1,9 @@
 import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
+import { webAnchors } from "../peertls-core/web-anchors.ts";
 import type { Identity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
+import type { Locator } from "../sixid/locate.ts";
 import { type Boxed, RequestBox } from "../sixid/request-box.ts";
 import type { PeerNode } from "./node.ts";
 import { pause } from "./pause.ts";
@@ -10,6 +12,7 @@ export interface BoxOptions {
   node: PeerNode;
   /** Kept connections to the own domain's server. */
   http: HttpsClient;
+  locator: Pick<Locator, "servers">;
   /** Whether the owner wants to hear of strangers in this way. */
   wanted: () => boolean;
   clock: () => Date;
@@ -26,16 +29,18 @@ export class Box {
 
   constructor(options: BoxOptions) {
     this.#o = options;
-    const { node, http, clock } = options;
+    const { node, http, locator, clock } = options;
     this.#box = new RequestBox({
       identity: node.identity,
       http,
-      domains: (signal) => node.directory.domains(signal),
-      httpTo: (domain, at, anchors) =>
+      directory: node.directory,
+      httpTo: ({ domain, at, anchors }) =>
         httpsClient({
-          addresses: () => [at],
+          addresses: () => (at === undefined ? locator.servers("sixid", domain) : [at]),
           serverName: domain,
-          anchors: () => anchors.map((certificate) => ({ name: domain, certificate })),
+          // Whom the own server did not find by its configuration proves itself to us as to it.
+          anchors: () =>
+            at === undefined ? webAnchors() : anchors.map((certificate) => ({ name: domain, certificate })),
           credentials: () => node.keys.auth,
           clock,
         }),

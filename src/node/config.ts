@@ -9,6 +9,7 @@ import { SuiteError } from "../pki/suite-error.ts";
 
 const port = z.number().int().min(0).max(65_535);
 const host = z.string().min(2).describe("IP address, without brackets");
+const secretFile = z.string().regex(/^file:./, { message: "a secret is a file, as file:/run/secrets/ca" });
 const anchorFile = z.string().min(1).describe("PEM file with the root certificate, relative to this file");
 
 const peer = z.strictObject({
@@ -101,10 +102,51 @@ const domain = z.strictObject({
   host: host.default("::"),
   sixidPort: port.default(4606),
   irpPort: port.default(4604),
+  status: z
+    .strictObject({
+      host: host.default("::"),
+      port: port.default(8604),
+      url: z
+        .string()
+        .regex(/^http:\/\/[^/?#\s]+$/, { message: "no address, as http://ca.alpha.test:8604" })
+        .optional()
+        .describe("what certificates name as the place of lists and OCSP; absent: they name none"),
+    })
+    .optional()
+    .describe("revocation lists and OCSP by plain HTTP; absent: by enrolment alone"),
+  ca: z
+    .strictObject({
+      passphrase: secretFile.optional().describe("of the issuing key; absent: beside the keys"),
+      approval: z
+        .enum(["none", "first", "always"])
+        .default("none")
+        .describe("which certificates a person approves: none, those of new devices, all"),
+    })
+    .optional(),
   domains: z
     .array(z.strictObject({ domain: z.string().min(1), host, port: port.default(4606), anchor: anchorFile }))
     .default([])
     .describe("the other domains that this one knows"),
+  federation: z
+    .strictObject({
+      mode: z
+        .enum(["open", "listed", "closed"])
+        .optional()
+        .describe("open: other domains are found by DNS; listed: those above alone; closed: none"),
+      allowNonGlobal: z
+        .boolean()
+        .optional()
+        .describe("also servers that the DNS finds at loopback and private addresses: for one machine or one house"),
+      serverCertificate: z
+        .strictObject({
+          certificate: z.string().min(1).describe("PEM file, its chain behind it, relative to this file"),
+          key: z.string().min(1).describe("PEM file"),
+        })
+        .optional()
+        .describe("by a CA of the web, for the domain's name: by it domains go that do not list this one"),
+    })
+    .optional()
+    .describe("how this domain finds others and is found; absent: open, with global addresses alone"),
 });
 
 export const configSchema = z
@@ -120,6 +162,11 @@ export const configSchema = z
       revocation: { privateTargets: false },
       requests: { box: true, port: true },
     }),
+    dns: z
+      .strictObject({
+        servers: z.array(z.string().min(1)).default([]).describe("as [::1]:5353; empty: those of this machine"),
+      })
+      .default({ servers: [] }),
     metrics: z
       .strictObject({ host: host.default("127.0.0.1"), port: port.default(9464) })
       .optional()
@@ -218,11 +265,32 @@ function absolute(config: Config, base: string): Config {
   return {
     ...config,
     ...(config.peer === undefined ? {} : { peer: { ...config.peer, directory: fix(config.peer.directory) } }),
-    ...(config.domain === undefined ? {} : { domain: { ...config.domain, domains: config.domain.domains.map(fix) } }),
+    ...(config.domain === undefined ? {} : { domain: absoluteDomain(config.domain, base) }),
     trust: {
       ...config.trust,
       anchors: config.trust.anchors.map((anchor) => ({ ...anchor, file: resolve(base, anchor.file) })),
     },
+  };
+}
+
+function absoluteDomain(domain: DomainConfig, base: string): DomainConfig {
+  const { domains, ca, federation } = domain;
+  const file = (path: string) => resolve(base, path);
+  const server = federation?.serverCertificate;
+  return {
+    ...domain,
+    ...(ca?.passphrase === undefined
+      ? {}
+      : { ca: { ...ca, passphrase: `file:${file(ca.passphrase.slice("file:".length))}` } }),
+    domains: domains.map((one) => ({ ...one, anchor: file(one.anchor) })),
+    ...(server === undefined
+      ? {}
+      : {
+          federation: {
+            ...federation,
+            serverCertificate: { certificate: file(server.certificate), key: file(server.key) },
+          },
+        }),
   };
 }
 

@@ -1,13 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fastify } from "fastify";
-import { CertificateAuthority } from "../irp/ca.ts";
-import { type CaKeys, createCa, openCa } from "../irp/ca-keys.ts";
+import { type CaKeys, createCa, type OpenedCa } from "../irp/ca-keys.ts";
+import { est } from "../irp/est.ts";
 import { Registration } from "../irp/registration.ts";
 import { serveIrp } from "../irp/server.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import type { LocalListener } from "../peertls-core/loopback.ts";
 import { type HttpsService, httpsService } from "../peertls-core/service.ts";
 import type { Certificate } from "../pki/certificate.ts";
@@ -16,12 +15,16 @@ import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { Accounts } from "../sixid/server/accounts.ts";
+import type { ConfiguredDomain, Federation } from "../sixid/server/federation.ts";
 import { routes } from "../sixid/server/http.ts";
 import { Recursion } from "../sixid/server/recursion.ts";
 import { DirectoryService } from "../sixid/server/service.ts";
 import { openSqliteStore } from "../sixid/store/sqlite.ts";
 import type { DirectoryStore } from "../sixid/store/store.ts";
 import type { DomainConfig } from "./config.ts";
+import { DomainCa, openKeys } from "./domain-ca.ts";
+import { enrolDirectory } from "./domain-directory.ts";
+import { domainDocument, domainFederation, webCredentials } from "./domain-federation.ts";
 import type { Home } from "./home.ts";
 import { formatInvitation } from "./invitation.ts";
 import { readCertificates } from "./trust-rules.ts";
@@ -29,6 +32,8 @@ import { readCertificates } from "./trust-rules.ts";
 export interface DomainOptions {
   home: Home;
   config: DomainConfig;
+  /** Whom to ask for other domains; absent: those of this machine. */
+  dnsServers?: readonly string[];
   log: Log;
   clock: () => Date;
 }
@@ -36,7 +41,7 @@ export interface DomainOptions {
 /** Makes the CA of a domain; one that was made for it before, and then cut off, is taken as it is. @throws SuiteError config-invalid */
 export function initDomain(home: Home, domain: string, now: Date): CaKeys {
   const directory = join(home.domain, "ca");
-  if (existsSync(join(directory, "root.pem"))) return openKeys(home, domain, now);
+  if (existsSync(join(directory, "root.pem"))) return openKeys(home, { name: domain }, now);
   return createCa({ directory, domain, now, random: randomBytes });
 }
 
@@ -56,7 +61,7 @@ export async function invite(
       details: { reach: reach.host },
     });
   const identity = parseIdentity(user.includes("@") ? user : `${user}@${o.config.name}`);
-  const keys = openKeys(o.home, o.config.name, o.clock());
+  const keys = openKeys(o.home, o.config, o.clock());
   const store = openSqliteStore(databaseFile(o.home));
   try {
     const accounts = new Accounts({ store, domain: o.config.name, clock: o.clock, random: randomBytes });
@@ -78,17 +83,17 @@ export async function invite(
 
 /** The domain role: directory, CA and enrolment of one Internet domain, put together and running. */
 export class DomainServer {
-  readonly keys: CaKeys;
   readonly accounts: Accounts;
+  readonly ca: DomainCa;
   readonly #store: DirectoryStore;
-  readonly #ca: CertificateAuthority;
+  readonly #registration: Registration;
   readonly #https: HttpsService;
   readonly #app: ReturnType<typeof fastify>;
-  readonly #clients = new Map<string, HttpsClient>();
+  readonly #federation: Federation;
   readonly #o: DomainOptions;
   #irp: LocalListener | undefined;
   #sixid: PeerAddress | undefined;
-  #others: readonly { domain: string; at: PeerAddress; anchors: readonly TrustAnchor[] }[];
+  #others: readonly ConfiguredDomain[];
 
   static async start(o: DomainOptions): Promise<DomainServer> {
     const server = new DomainServer(o);
@@ -99,21 +104,32 @@ export class DomainServer {
   private constructor(o: DomainOptions) {
     this.#o = o;
     const { name } = o.config;
-    this.keys = openKeys(o.home, name, o.clock());
     this.#store = openSqliteStore(databaseFile(o.home));
-    this.accounts = new Accounts({ store: this.#store, domain: name, clock: o.clock, random: randomBytes });
-    this.#ca = new CertificateAuthority({
-      keys: this.keys,
-      register: join(o.home.domain, "ca.db"),
-      clock: o.clock,
-      random: randomBytes,
+    const { clock, log } = o;
+    this.accounts = new Accounts({ store: this.#store, domain: name, clock, random: randomBytes });
+    this.ca = new DomainCa(o);
+    const { authority, approvals } = this.ca;
+    const mode = o.config.ca?.approval ?? "none";
+    this.#registration = new Registration({
+      ...{ authority, accounts: this.accounts, clock, log },
+      ...(mode === "none" ? {} : { approval: { mode, approvals } }),
     });
     this.#others = o.config.domains.map(({ domain, host, port, anchor }) => ({
       domain,
       at: { host, port },
       anchors: readCertificates(anchor).map((certificate) => ({ name: domain, certificate })),
     }));
-    this.#https = httpsService({ ...this.#tls(), host: o.config.host, port: o.config.sixidPort });
+    this.#federation = domainFederation({
+      ...{ config: o.config, dnsServers: o.dnsServers ?? [], clock, log },
+      configured: () => this.#others,
+      credentials: () => this.keys.server,
+    });
+    const web = webCredentials(o.config);
+    this.#https = httpsService({
+      ...this.#tls(),
+      credentialsFor: (serverName) => (serverName === name ? web : undefined),
+      ...{ host: o.config.host, port: o.config.sixidPort },
+    });
     this.#app = fastify({
       serverFactory: (handler) => this.#https.serverFactory(handler),
       bodyLimit: 131_072,
@@ -121,38 +137,46 @@ export class DomainServer {
     });
   }
 
-  get ports(): { sixid: PeerAddress; irp: PeerAddress } {
+  get keys(): OpenedCa {
+    return this.ca.keys;
+  }
+
+  get ports(): { sixid: PeerAddress; irp: PeerAddress; status?: PeerAddress } {
     const none = { host: "", port: 0 };
-    return { sixid: this.#sixid ?? none, irp: this.#irp?.address ?? none };
+    const { status } = this.ca;
+    return {
+      ...{ sixid: this.#sixid ?? none, irp: this.#irp?.address ?? none },
+      ...(status === undefined ? {} : { status }),
+    };
   }
 
   /** Another domain becomes known, or moves. */
   know(domain: string, at: PeerAddress, roots: readonly Certificate[]): void {
     const anchors = roots.map((certificate) => ({ name: domain, certificate }));
     this.#others = [...this.#others.filter((one) => one.domain !== domain), { domain, at, anchors }];
-    this.#clients.get(domain)?.close();
-    this.#clients.delete(domain);
   }
 
   async stop(): Promise<void> {
     await this.#irp?.close();
     await this.#https.close();
-    for (const client of this.#clients.values()) client.close();
+    this.#federation.close();
     await this.#app.close();
-    this.#ca.close();
+    await this.ca.stop();
     await this.#store.close();
   }
 
   async #run(): Promise<void> {
     const { config, log, clock } = this.#o;
-    const recursion = new Recursion({ domain: config.name, clientFor: (domain) => this.#clientFor(domain), log });
+    const federation = this.#federation;
+    const recursion = new Recursion({ domain: config.name, clientFor: (domain) => federation.clientFor(domain), log });
     const service = new DirectoryService({
       domain: config.name,
       store: this.#store,
       accounts: this.accounts,
       recursion,
       anchors: () => this.#ownAnchors(),
-      domains: () => this.#others,
+      federation,
+      document: () => domainDocument(config, this.keys.server, clock()),
       clock,
       log,
     });
@@ -160,29 +184,31 @@ export class DomainServer {
       service,
       accounts: this.accounts,
       https: this.#https,
+      federation,
       identityOf: async (uuid: string) => (await this.#store.users()).find((user) => user.uuid === uuid)?.identity,
       log,
     });
+    const registration = this.#registration;
+    const { accounts } = this;
+    const callerOf = (socket: object) => this.#https.callerOf(socket);
+    await this.#app.register(est, { domain: config.name, accounts, registration, callerOf, log });
     await this.#app.ready();
+    await this.ca.start();
     this.#sixid = await this.#https.listen();
-    const registration = new Registration({ authority: this.#ca, accounts: this.accounts, log, clock });
-    const at = { host: config.host, port: config.irpPort };
     this.#irp = await serveIrp({
-      at,
-      domain: config.name,
-      tls: this.#tls(),
-      accounts: this.accounts,
-      registration,
-      clock,
-      log,
+      at: { host: config.host, port: config.irpPort },
+      ...{ domain: config.name, tls: this.#tls(), accounts, registration, clock, log },
+      directory: enrolDirectory(service),
+      ...(config.status?.url === undefined ? {} : { statusUrl: config.status.url }),
     });
     log.info({ domain: config.name, sixid: this.#sixid, irp: this.#irp.address }, "domain server running");
   }
 
   #tls() {
     return {
-      credentials: this.keys.server,
-      clientAnchors: () => [...this.#ownAnchors(), ...this.#others.flatMap((other) => other.anchors)],
+      credentials: () => this.keys.server,
+      revoked: (certificate: Certificate) => this.#registration.isRevoked(certificate),
+      clientAnchors: () => [...this.#ownAnchors(), ...this.#federation.known().flatMap(({ anchors }) => anchors)],
       clock: this.#o.clock,
       log: this.#o.log,
     };
@@ -191,34 +217,6 @@ export class DomainServer {
   #ownAnchors(): TrustAnchor[] {
     return [{ name: this.#o.config.name, certificate: this.keys.root }];
   }
-
-  #clientFor(domain: string): HttpsClient | undefined {
-    const other = this.#others.find((one) => one.domain === domain);
-    if (other === undefined) return undefined;
-    const known = this.#clients.get(domain);
-    if (known !== undefined) return known;
-    const made = httpsClient({
-      addresses: () => [other.at],
-      serverName: domain,
-      anchors: () => other.anchors,
-      credentials: () => ({ ...this.keys.server, chain: this.keys.server.chain.slice(0, 1) }),
-      clock: this.#o.clock,
-    });
-    this.#clients.set(domain, made);
-    return made;
-  }
-}
-
-function openKeys(home: Home, domain: string, now: Date): CaKeys {
-  mkdirSync(home.domain, { recursive: true, mode: 0o700 });
-  const keys = openCa({ directory: join(home.domain, "ca"), domain, now, random: randomBytes });
-  if (!keys.server.certificate.subjectAltNames.some((one) => one.type === "dNSName" && one.text === domain)) {
-    throw new SuiteError("config-invalid", "the CA in this home is another domain's", {
-      fault: "local",
-      details: { domain },
-    });
-  }
-  return keys;
 }
 
 function databaseFile(home: Home): string {

@@ -8,6 +8,7 @@ import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { OwnIdentity } from "../sixid/announce.ts";
 import { DirectoryClient } from "../sixid/client.ts";
+import { pinnedName } from "../sixid/locate.ts";
 import type { Home } from "./home.ts";
 import { makeHome } from "./home.ts";
 import type { Invitation } from "./invitation.ts";
@@ -141,6 +142,7 @@ async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal):
   const http = httpsClient({
     addresses: () => [o.sixid],
     serverName: domain,
+    indicatedName: pinnedName(domain),
     anchors: () => anchors,
     credentials: () => keys.auth,
     clock: o.clock,
@@ -156,6 +158,7 @@ async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal):
       clock: o.clock,
       log: o.log,
       onEvent: () => undefined,
+      onDomain: () => undefined,
     });
     await directory.publishIdentity(ownRecord(o.identity, o.name, o.label, keys, o.clock()), signal);
   } finally {

@@ -25,6 +25,7 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
 import { DirectoryClient, type KnownDomain } from "../sixid/client.ts";
 import type { PeerRecord } from "../sixid/directory.ts";
+import { Locator, pinnedName } from "../sixid/locate.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
 import { SmtpEndpoint } from "../smtp/endpoint.ts";
 import { ownAddresses } from "./addresses.ts";

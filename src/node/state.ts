@@ -31,6 +31,13 @@ export interface AppPassword {
   createdAt: Date;
 }
 
+export interface DomainAnchor {
+  domain: string;
+  der: Uint8Array;
+  /** Whether the directory found the domain by itself; else it is one that its configuration names. */
+  found: boolean;
+}
+
 /** One entry a step of `user_version`. An entry is never changed after a release, only followed by another. */
 const MIGRATIONS: readonly string[] = [
   `
@@ -57,6 +64,7 @@ const MIGRATIONS: readonly string[] = [
     identity text primary key, gcm integer not null, oaep integer not null, signed_at integer not null
   ) strict;
   `,
+  "alter table domain_anchors add column found integer not null default 0;",
 ];
 
 /** What a node remembers about people, beside what they sent: contacts, trust entries, pins, requests, app passwords. */
@@ -197,17 +205,27 @@ export class State implements PinStore, KnownCapabilities {
     return this.#all<{ domain: string; der: Uint8Array }>("select domain, der from domain_anchors order by domain");
   }
 
-  setDomainAnchors(anchors: readonly { domain: string; der: Uint8Array }[]): void {
+  /** Of a domain that was found once, and is not told now, what was told before stays: a directory may forget. */
+  setDomainAnchors(anchors: readonly DomainAnchor[]): void {
     this.#database.exec("begin immediate");
     try {
-      this.#database.exec("delete from domain_anchors");
-      for (const { domain, der } of anchors)
-        this.#database.prepare("insert or ignore into domain_anchors values (?, ?)").run(domain, der);
+      this.#database.exec("delete from domain_anchors where found = 0");
+      for (const { domain } of anchors)
+        this.#database.prepare("delete from domain_anchors where domain = ?").run(domain);
+      for (const { domain, der, found } of anchors)
+        this.#database
+          .prepare("insert or ignore into domain_anchors (domain, der, found) values (?, ?, ?)")
+          .run(domain, der, Number(found));
       this.#database.exec("commit");
     } catch (error) {
       this.#database.exec("rollback");
       throw error;
     }
+  }
+
+  addDomainAnchors(anchors: readonly DomainAnchor[]): void {
+    const sql = "insert or ignore into domain_anchors (domain, der, found) values (?, ?, ?)";
+    for (const { domain, der, found } of anchors) this.#write(sql, domain, der, Number(found));
   }
 
   capabilitiesOf(person: Identity): Capabilities | undefined {
@@ -230,7 +248,7 @@ export class State implements PinStore, KnownCapabilities {
   }
 
   /** @throws SuiteError store-failed, as when the disk is full: what was there before is there still */
-  #write(sql: string, ...values: (string | number | null)[]): StatementResultingChanges {
+  #write(sql: string, ...values: (string | number | Uint8Array | null)[]): StatementResultingChanges {
     try {
       return this.#database.prepare(sql).run(...values);
     } catch (cause) {

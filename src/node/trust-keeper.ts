@@ -4,7 +4,8 @@ import type { Trust } from "../peertls-core/trust.ts";
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { TrustAnchor } from "../pki/path.ts";
-import type { State } from "./state.ts";
+import type { KnownDomain } from "../sixid/client.ts";
+import type { DomainAnchor, State } from "./state.ts";
 import { domainAnchor, readFileAnchors, trustRules } from "./trust-rules.ts";
 
 /** Where the rules in force come from: the configuration, the owner's commands, and the anchors that the directory tells. */
@@ -62,13 +63,16 @@ export class TrustKeeper {
   }
 
   /** The anchors that the own directory tells for other domains. */
-  learn(known: readonly { domain: string; anchors: readonly Certificate[] }[]): void {
+  learn(known: readonly KnownDomain[]): void {
     const own = identityDomain(this.#owner);
-    this.#state.setDomainAnchors(
-      known
-        .filter(({ domain }) => domain !== own)
-        .flatMap(({ domain, anchors }) => anchors.map((anchor) => ({ domain, der: anchor.der }))),
-    );
+    this.#state.setDomainAnchors(known.filter(({ domain }) => domain !== own).flatMap(anchorsOf));
+    this.apply();
+  }
+
+  /** Those of one more domain, which the own directory has found. */
+  learnOne(known: KnownDomain): void {
+    if (known.domain === identityDomain(this.#owner)) return;
+    this.#state.addDomainAnchors(anchorsOf(known));
     this.apply();
   }
 
@@ -83,4 +87,8 @@ export class TrustKeeper {
       ...this.#state.domainAnchors().map(({ domain, der }) => domainAnchor(domain, parseCertificate(der))),
     ];
   }
+}
+
+function anchorsOf({ domain, anchors, at }: KnownDomain): DomainAnchor[] {
+  return anchors.map(({ der }) => ({ domain, der, found: at === undefined }));
 }

@@ -10,6 +10,8 @@ export interface HttpsClientOptions {
   /** Where the server may be, best first; asked at every new connection. */
   addresses: () => readonly PeerAddress[] | Promise<readonly PeerAddress[]>;
   serverName: string;
+  /** As in `ServiceClientOptions`. */
+  indicatedName?: string;
   anchors: () => readonly TrustAnchor[];
   /** Shown if the server asks; may change over time. */
   credentials?: () => Credentials | undefined;
@@ -56,6 +58,7 @@ export function httpsClient(o: HttpsClientOptions): HttpsClient {
         const credentials = o.credentials?.();
         return upgradeServiceClient(raw, {
           serverName: o.serverName,
+          ...(o.indicatedName === undefined ? {} : { indicatedName: o.indicatedName }),
           trust: { anchors: o.anchors() },
           clock: o.clock,
           ...(credentials === undefined ? {} : { credentials }),

@@ -14,6 +14,8 @@ import {
   type AddressesBody,
   type DomainsReply,
   domainsReply,
+  type KnownDomainReply,
+  knownDomainReply,
   MAX_ADDRESSES_BYTES,
   MAX_IDENTITY_BYTES,
   type RecordReply,
@@ -35,13 +37,15 @@ export interface DirectoryClientOptions {
   signer: () => RecordSigner;
   /** Anchors accepted for the identities of one domain. */
   anchorsFor: (domain: string) => readonly TrustAnchor[];
+  /** The own server told of a domain that nothing was known of. */
+  onDomain: (domain: KnownDomain) => void;
   pins: PinStore;
   clock: () => Date;
   log: Log;
   onEvent: (event: RecordEvent) => void;
 }
 
-/** A domain that the own server knows. `at`: its server, for what is asked there directly. */
+/** A domain that the own server knows. `at`: its server, for what is asked there directly; else the DNS tells. */
 export interface KnownDomain {
   domain: string;
   anchors: readonly Certificate[];
@@ -78,6 +82,7 @@ export class DirectoryClient implements Directory {
       return this.#lastKnown(identity, error);
     }
     const reply = await this.#watched(identity, readReply<RecordReply>(recordReply, response));
+    await this.#watched(identity, this.learnDomain(identityDomain(identity), signal));
     const record = await this.#watched(identity, this.#accept(identity, reply));
     this.#cache.delete(identity);
     this.#cache.set(identity, { record, until: now + reply.maxAge * 1000 });
@@ -134,11 +139,20 @@ export class DirectoryClient implements Directory {
   /** The domains that the own server knows, with their anchors. */
   async domains(signal: AbortSignal): Promise<KnownDomain[]> {
     const reply = await readReply<DomainsReply>(domainsReply, await this.#ask("GET", "/v1/domains", undefined, signal));
-    return reply.domains.map(({ domain, anchors, at }) => ({
-      domain,
-      anchors: anchors.map((der) => parseCertificate(Buffer.from(der, "base64"))),
-      ...(at === undefined ? {} : { at }),
-    }));
+    return reply.domains.map(knownDomain);
+  }
+
+  /** One domain, which the own server looks for if need be. @throws SuiteError unknown-recipient, directory-unavailable, record-rejected */
+  async otherDomain(domain: string, signal: AbortSignal): Promise<KnownDomain> {
+    const response = await this.#ask("GET", `/v1/domains/${encodeURIComponent(domain)}`, undefined, signal);
+    const told = knownDomain(await readReply<KnownDomainReply>(knownDomainReply, response));
+    if (told.domain !== domain) throw rejected("domain asked for", undefined, { domain });
+    return told;
+  }
+
+  /** Has a domain known whose anchors are not known yet. @throws as `otherDomain` */
+  async learnDomain(domain: string, signal: AbortSignal): Promise<void> {
+    if (this.#o.anchorsFor(domain).length === 0) this.#o.onDomain(await this.otherDomain(domain, signal));
   }
 
   /** What time it is at the own server, to a second. @throws SuiteError directory-unavailable */
@@ -300,6 +314,14 @@ function keepsChanging(): SuiteError {
     fault: "service",
     temporary: true,
   });
+}
+
+function knownDomain({ domain, anchors, at }: KnownDomainReply): KnownDomain {
+  return {
+    domain,
+    anchors: anchors.map((der) => parseCertificate(Buffer.from(der, "base64"))),
+    ...(at === undefined ? {} : { at }),
+  };
 }
 
 function recordPath(identity: Identity): string {

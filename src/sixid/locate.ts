@@ -75,6 +75,14 @@ export class Locator {
   }
 }
 
+/**
+ * The server name (SNI) by which a directory's server is asked for the certificate of its domain's own CA, which those who
+ * enrolled have pinned. By the domain's name it shows a certificate of the web's CAs, if it has one.
+ */
+export function pinnedName(domain: string): string {
+  return `pinned.${domain}`;
+}
+
 /** The order in which a client tries servers (RFC 2782, "Usage rules"): by priority, then drawn by weight. */
 export function selectionOrder(records: readonly SrvRecord[], random: () => number): SrvRecord[] {
   // Those of weight 0 first, so that they have a small chance.

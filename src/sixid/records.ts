@@ -75,6 +75,23 @@ export const requestBody = z.strictObject({
 });
 export type RequestBody = z.infer<typeof requestBody>;
 
+/** Typ `sixid-domain`: what a domain says of itself, signed by its server's key. At most 64 KiB, lives at most 7 days. */
+export const domainBody = z.strictObject({
+  /** Roots, to which the paths of the domain's people lead. */
+  anchors: z.array(der).min(1).max(8),
+  /** CAs below them. */
+  cas: z.array(der).max(8),
+  crl: z.array(z.string().max(2_048)).max(8),
+  domain: z.string().max(253),
+  expires: seconds,
+  federation: z.enum(["open", "listed", "closed"]),
+  issued: seconds,
+  ocsp: z.array(z.string().max(2_048)).max(8),
+  signer: fingerprint,
+  v: z.literal(1),
+});
+export type DomainBody = z.infer<typeof domainBody>;
+
 /** What the directory answers to a look-up: signed strings, put together. It is kept with the pin, so it is bounded. */
 export const recordReply = z.object({
   identity: z.string().max(100_000),
@@ -85,19 +102,20 @@ export const recordReply = z.object({
 });
 export type RecordReply = z.infer<typeof recordReply>;
 
-/** The domains that a directory knows, with the anchors of each. `at`: where another domain's server is reached. */
-export const domainsReply = z.object({
-  domains: z
-    .array(
-      z.object({
-        domain: z.string().max(253),
-        anchors: z.array(der).max(16),
-        at: z.object({ host, port }).optional(),
-      }),
-    )
-    .max(10_000),
+/** A domain that a directory knows, with its anchors. `at`: where its server is, if that was configured. */
+export const knownDomainReply = z.object({
+  domain: z.string().max(253),
+  anchors: z.array(der).max(16),
+  at: z.object({ host, port }).optional(),
 });
+export type KnownDomainReply = z.infer<typeof knownDomainReply>;
+
+export const domainsReply = z.object({ domains: z.array(knownDomainReply).max(10_000) });
 export type DomainsReply = z.infer<typeof domainsReply>;
+
+/** What a domain says of itself, as its server signed it. */
+export const domainReply = z.object({ domain: z.string().max(2 * 65_536) });
+export type DomainReply = z.infer<typeof domainReply>;
 
 /** What lies in somebody's request box, as its askers signed it; the oldest first. */
 export const boxReply = z.object({
@@ -108,6 +126,8 @@ export type BoxReply = z.infer<typeof boxReply>;
 export const MAX_IDENTITY_BYTES = 65_536;
 export const MAX_ADDRESSES_BYTES = 4_096;
 export const MAX_REQUEST_BYTES = 8_192;
+export const MAX_DOMAIN_BYTES = 65_536;
+export const DOMAIN_LIFE_SECONDS = 7 * 86_400;
 export const REQUEST_LIFE_SECONDS = 30 * 86_400;
 export const ADDRESSES_LIFE_SECONDS = 7_200;
 /** How far ahead of ours a signer's clock may be. */

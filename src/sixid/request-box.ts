@@ -1,11 +1,9 @@
-import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { HttpsClient } from "../peertls-core/https-client.ts";
-import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { TrustAnchor } from "../pki/path.ts";
-import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import { asSuiteError, type SuiteError } from "../pki/suite-error.ts";
 import { ask, readReply } from "./ask.ts";
-import type { KnownDomain } from "./client.ts";
+import type { DirectoryClient, KnownDomain } from "./client.ts";
 import { type BoxReply, boxReply } from "./records.ts";
 import { requestClaims, type VerifiedRequest, verifyRequest } from "./verify.ts";
 
@@ -13,10 +11,10 @@ export interface RequestBoxOptions {
   identity: Identity;
   /** Kept connections to the own domain's server. */
   http: HttpsClient;
-  /** The domains that the own server knows now. */
-  domains: (signal: AbortSignal) => Promise<readonly KnownDomain[]>;
+  /** What the own server knows of other domains. */
+  directory: Pick<DirectoryClient, "otherDomain" | "learnDomain">;
   /** A client for another domain's server, which shows the own certificate. */
-  httpTo: (domain: string, at: PeerAddress, anchors: readonly Certificate[]) => HttpsClient;
+  httpTo: (domain: KnownDomain) => HttpsClient;
   /** Where the path of an asker of that domain may end. */
   anchorsFor: (domain: string) => readonly TrustAnchor[];
   clock: () => Date;
@@ -39,17 +37,11 @@ export class RequestBox {
    * @throws SuiteError unknown-recipient for an unknown domain, directory-unavailable (also: asked too often), record-rejected
    */
   async handIn(to: Identity, jws: string, signal: AbortSignal): Promise<void> {
-    const { identity, http, httpTo, domains } = this.#o;
+    const { identity, http, httpTo, directory } = this.#o;
     const question = { method: "POST", path: "/v1/requests", body: jws };
     const domain = identityDomain(to);
     if (domain === identityDomain(identity)) return void (await ask(http, question, signal));
-    const known = (await domains(signal)).find((one) => one.domain === domain);
-    if (known?.at === undefined)
-      throw new SuiteError("unknown-recipient", "no directory is known for this domain", {
-        fault: "peer",
-        details: { domain },
-      });
-    const other = httpTo(domain, known.at, known.anchors);
+    const other = httpTo(await directory.otherDomain(domain, signal));
     try {
       await ask(other, question, signal);
     } finally {
@@ -61,7 +53,7 @@ export class RequestBox {
   async list(signal: AbortSignal): Promise<Boxed[]> {
     const response = await ask(this.#o.http, { method: "GET", path: "/v1/requests" }, signal);
     const { requests } = await readReply<BoxReply>(boxReply, response);
-    return Promise.all(requests.map(({ id, jws }) => this.#verified(id, jws)));
+    return Promise.all(requests.map(({ id, jws }) => this.#verified(id, jws, signal)));
   }
 
   /** Takes one out of the owner's box. @throws as `handIn` */
@@ -69,10 +61,13 @@ export class RequestBox {
     await ask(this.#o.http, { method: "DELETE", path: `/v1/requests/${encodeURIComponent(id)}` }, signal);
   }
 
-  async #verified(id: string, jws: string): Promise<Boxed> {
-    const { identity, anchorsFor, clock } = this.#o;
+  async #verified(id: string, jws: string, signal: AbortSignal): Promise<Boxed> {
+    const { identity, directory, anchorsFor, clock } = this.#o;
     try {
-      const anchors = anchorsFor(identityDomain(requestClaims(jws).from));
+      const domain = identityDomain(requestClaims(jws).from);
+      // Without it its path leads nowhere, which another day may pass.
+      await directory.learnDomain(domain, signal).catch(() => undefined);
+      const anchors = anchorsFor(domain);
       return { id, request: await verifyRequest(jws, identity, { anchors, now: clock() }) };
     } catch (error) {
       return { id, refused: asSuiteError(error) };

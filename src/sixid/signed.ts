@@ -4,7 +4,7 @@ import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { type Canonical, canonicalJson, parseCanonical, payloadHash } from "./canonical.ts";
 
-export type SignedType = "sixid-identity" | "sixid-addresses" | "sixid-request";
+export type SignedType = "sixid-identity" | "sixid-addresses" | "sixid-request" | "sixid-domain";
 
 /** A signer as these objects need one. */
 export interface RecordSigner {

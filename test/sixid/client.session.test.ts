@@ -55,6 +55,7 @@ function client(pins = new MemoryPins()) {
     clock: now,
     log,
     onEvent: (event) => events.push(event),
+    onDomain: () => undefined,
   });
   return {
     directory,
@@ -371,6 +372,7 @@ test("a directory with somebody else's certificate is not asked anything", async
     clock: now,
     log: recordLog(),
     onEvent: () => undefined,
+    onDomain: () => undefined,
   });
   await expect(directory.lookup(bob.identity, {}, signal())).rejects.toMatchObject({ code: "directory-unavailable" });
   expect(asked).toBe(0);

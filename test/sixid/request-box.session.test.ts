@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { PeerAddress } from "../../src/peertls-core/connection.ts";
 import { httpsClient } from "../../src/peertls-core/https-client.ts";
 import type { Identity } from "../../src/pki/identity.ts";
+import { SuiteError } from "../../src/pki/suite-error.ts";
 import type { KnownDomain } from "../../src/sixid/client.ts";
 import { RequestBox } from "../../src/sixid/request-box.ts";
 import { httpTo, startDirectory, startLiar, type TestDirectory } from "../support/directory.ts";
@@ -45,10 +46,17 @@ function boxAt(person: TestPerson, at: () => PeerAddress, home = beta, known: re
   const box = new RequestBox({
     identity: person.identity,
     http,
-    domains: async () => known,
-    httpTo: (domain, address, anchors) =>
+    directory: {
+      otherDomain: async (domain) => {
+        const found = known.find((one) => one.domain === domain);
+        if (found !== undefined) return found;
+        throw new SuiteError("unknown-recipient", "no directory is known for this domain", { fault: "peer" });
+      },
+      learnDomain: async () => undefined,
+    },
+    httpTo: ({ domain, at: address, anchors }) =>
       httpsClient({
-        addresses: () => [address],
+        addresses: () => (address === undefined ? [] : [address]),
         serverName: domain,
         anchors: () => anchors.map((certificate) => ({ name: domain, certificate })),
         credentials: () => person.auth,

@@ -244,6 +244,7 @@ describe("a device's addresses", () => {
         clock: () => new Date(Date.now() + ahead),
         log,
         onEvent: () => undefined,
+        onDomain: () => undefined,
       });
     const seq = async () => {
       const jws = (await server.store.record(own.uuid))?.devices[0]?.addresses ?? "";
@@ -323,6 +324,7 @@ describe("look-ups", () => {
       clock: () => new Date(),
       log,
       onEvent: () => undefined,
+      onDomain: () => undefined,
     });
     expect((await directory.lookup(person.identity, {}, signal())).name).toBe("name 2");
     http.close();

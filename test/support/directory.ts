@@ -1,14 +1,20 @@
 import { randomBytes } from "node:crypto";
 import { fastify } from "fastify";
 import type { PeerAddress } from "../../src/peertls-core/connection.ts";
+import type { Credentials } from "../../src/peertls-core/credentials.ts";
 import { type HttpsClient, httpsClient } from "../../src/peertls-core/https-client.ts";
 import { httpsService } from "../../src/peertls-core/service.ts";
+import type { Certificate } from "../../src/pki/certificate.ts";
 import type { Identity } from "../../src/pki/identity.ts";
 import { type Log, silentLog } from "../../src/pki/log.ts";
+import type { TrustAnchor } from "../../src/pki/path.ts";
 import { makeIdentity, type OwnIdentity } from "../../src/sixid/announce.ts";
 import { payloadHash } from "../../src/sixid/canonical.ts";
+import { makeDomainDocument } from "../../src/sixid/domain-document.ts";
+import type { Locator } from "../../src/sixid/locate.ts";
 import type { Pin, PinStore } from "../../src/sixid/pins.ts";
 import { Accounts } from "../../src/sixid/server/accounts.ts";
+import { Federation } from "../../src/sixid/server/federation.ts";
 import { routes } from "../../src/sixid/server/http.ts";
 import { Recursion } from "../../src/sixid/server/recursion.ts";
 import { DirectoryService } from "../../src/sixid/server/service.ts";
@@ -32,27 +38,39 @@ export async function startDirectory(
     clock?: () => Date;
     /** Other domains, with their servers' addresses. */
     others?: readonly { domain: TestDomain; at: () => PeerAddress }[];
+    /** Finds other domains: federation is open then, with servers that these certify. */
+    locator?: Pick<Locator, "servers">;
+    webAnchors?: readonly TrustAnchor[];
+    credentialsFor?: (serverName: string) => Credentials | undefined;
   } = {},
 ): Promise<TestDirectory> {
   const { log = silentLog, clock = () => new Date(), others = [] } = o;
   const store = openSqliteStore(":memory:");
   const accounts = new Accounts({ store, domain: domain.domain, clock, random: randomBytes });
   const credentials = domain.domainServer();
-  const clients = new Map(
-    others.map(({ domain: other, at }) => [
-      other.domain,
-      httpsClient({
-        addresses: () => [at()],
-        serverName: other.domain,
-        anchors: () => [other.anchor],
-        credentials: () => credentials,
-        clock,
-      }),
-    ]),
-  );
+  const { locator, webAnchors = [], credentialsFor } = o;
+  const federation = new Federation({
+    domain: domain.domain,
+    mode: locator === undefined ? "listed" : "open",
+    configured: () => known,
+    locator: locator ?? { servers: () => Promise.reject(new Error("nobody looks")) },
+    webAnchors: () => webAnchors,
+    mayAsk: () => true,
+    connect: (to) => httpsClient({ ...to, serverName: to.domain, credentials: () => withoutRoot(credentials), clock }),
+    clock,
+    log,
+  });
+  const known = others.map(({ domain: other, at }) => ({
+    domain: other.domain,
+    get at() {
+      return at();
+    },
+    anchors: [other.anchor],
+  }));
   const https = httpsService({
     credentials,
-    clientAnchors: () => [domain.anchor, ...others.map((one) => one.domain.anchor)],
+    ...(credentialsFor === undefined ? {} : { credentialsFor }),
+    clientAnchors: () => [domain.anchor, ...federation.known().flatMap(({ anchors }) => anchors)],
     clock,
     log,
     host: "::1",
@@ -67,9 +85,18 @@ export async function startDirectory(
     domain: domain.domain,
     store,
     accounts,
-    recursion: new Recursion({ domain: domain.domain, clientFor: (name) => clients.get(name), log }),
+    recursion: new Recursion({ domain: domain.domain, clientFor: (name) => federation.clientFor(name), log }),
+    federation,
     anchors: () => [domain.anchor],
-    domains: () => others.map((one) => ({ domain: one.domain.domain, at: one.at(), anchors: [one.domain.anchor] })),
+    document: () =>
+      makeDomainDocument(
+        {
+          ...{ domain: domain.domain, anchors: [domain.anchor.certificate], cas: [], crl: [], ocsp: [] },
+          federation: "open",
+        },
+        withoutRoot(credentials),
+        clock(),
+      ),
     clock,
     log,
   });
@@ -77,6 +104,7 @@ export async function startDirectory(
     service,
     accounts,
     https,
+    federation,
     identityOf: async (uuid: string) => (await store.users()).find((user) => user.uuid === uuid)?.identity,
     log,
   });
@@ -91,12 +119,16 @@ export async function startDirectory(
       return (await accounts.find(person))?.uuid ?? "";
     },
     [Symbol.asyncDispose]: async () => {
-      for (const client of clients.values()) client.close();
+      federation.close();
       await https.close();
       await app.close();
       await store.close();
     },
   };
+}
+
+function withoutRoot<T extends { chain: readonly Certificate[] }>(credentials: T): T {
+  return { ...credentials, chain: credentials.chain.slice(0, 1) };
 }
 
 /** What a lying directory says: `status`, and an object as JSON or a text as it is. */

@@ -104,6 +104,7 @@ function directoryOf(
     clock,
     log: silentLog,
     onEvent: () => undefined,
+    onDomain: () => undefined,
   });
   return { directory, state };
 }

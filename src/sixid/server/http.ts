@@ -1,18 +1,20 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
-import type { HttpsService } from "../../peertls-core/service.ts";
+import type { HttpsService, ServiceCaller } from "../../peertls-core/service.ts";
 import type { Identity } from "../../pki/identity.ts";
 import { parseIdentity } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../../pki/suite-error.ts";
 import type { Accounts } from "./accounts.ts";
 import { type Caller, callerOfCertificate, callerOfToken } from "./caller.ts";
+import type { Federation } from "./federation.ts";
 import type { DirectoryService } from "./service.ts";
 
 export interface RoutesOptions {
   service: DirectoryService;
   accounts: Accounts;
   https: HttpsService;
+  federation: Pick<Federation, "callerOf">;
   identityOf: (uuid: string) => Promise<Identity | undefined>;
   log: Log;
 }
@@ -36,8 +38,14 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
     problem(new SuiteError("not-found", "no such route", { fault: "peer" }), request, reply, o.log),
   );
 
+  /** Whom a connection's certificate was found to name later than in the handshake. */
+  const found = new WeakMap<object, ServiceCaller>();
   const caller = async (request: FastifyRequest): Promise<Caller> => {
-    const certified = callerOfCertificate(o.https.callerOf(request.raw.socket));
+    const { socket } = request.raw;
+    const shown = found.get(socket) ?? o.https.callerOf(socket);
+    const known = shown.presented === undefined ? shown : await o.federation.callerOf(shown);
+    if (known.certificate !== undefined) found.set(socket, known);
+    const certified = callerOfCertificate(known);
     return certified.kind === "anonymous"
       ? callerOfToken(request.headers.authorization, accounts, o.identityOf)
       : certified;
@@ -60,6 +68,10 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
     const asked = body(question, request);
     return service.recursive(await caller(request), { ...asked, onBehalfOf: parseIdentity(asked.onBehalfOf) });
   });
+  app.get("/v1/domain", async () => service.domain());
+  app.get<{ Params: { domain: string } }>("/v1/domains/:domain", async (request) =>
+    service.otherDomain(await caller(request), request.params.domain),
+  );
   app.get("/v1/domains", async (request) => service.domains(await caller(request)));
   app.put("/v1/identity", async (request) => service.putIdentity(await caller(request), jws(request)));
   app.put<{ Params: { device: string } }>("/v1/devices/:device/addresses", async (request) =>

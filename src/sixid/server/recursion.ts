@@ -6,8 +6,8 @@ import { type RecordReply, recordReply } from "../records.ts";
 
 export interface RecursionOptions {
   domain: string;
-  /** Kept connections to another domain's server, with our domain certificate; undefined for a domain we do not know. */
-  clientFor: (domain: string) => HttpsClient | undefined;
+  /** Kept connections to another domain's server, with our domain certificate. @throws SuiteError unknown-recipient */
+  clientFor: (domain: string) => HttpsClient;
   log: Log;
 }
 
@@ -34,11 +34,6 @@ export class Recursion {
   async ask(key: Identity, onBehalfOf: Identity, signal: AbortSignal): Promise<RecordReply> {
     const domain = identityDomain(key);
     const client = this.#o.clientFor(domain);
-    if (client === undefined)
-      throw new SuiteError("unknown-recipient", "no directory is known for this domain", {
-        fault: "peer",
-        details: { domain },
-      });
     const question: RecursiveQuestion = { key, onBehalfOf, hops: 1, trail: [this.#o.domain] };
     const unavailable = (cause?: unknown, details = {}) =>
       new SuiteError("directory-unavailable", "the other domain's directory does not answer", {
@@ -59,6 +54,7 @@ export class Recursion {
         AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
       );
     } catch (error) {
+      if (error instanceof SuiteError && error.code === "unknown-recipient") throw error; // no such service, says the DNS
       this.#o.log.warn({ domain, error: error instanceof SuiteError ? error.code : String(error) }, "recursion failed");
       throw unavailable(error);
     }

@@ -12,8 +12,8 @@ export interface RequestBoxesOptions {
   domain: string;
   store: DirectoryStore;
   accounts: Accounts;
-  /** Of the own domain and of the others that are known. */
-  anchorsFor: (domain: string) => readonly TrustAnchor[];
+  /** Of the own domain and of others. @throws SuiteError for one that is not known */
+  anchorsFor: (domain: string) => Promise<readonly TrustAnchor[]>;
   clock: () => Date;
   log: Log;
 }
@@ -50,7 +50,7 @@ export class RequestBoxes {
     const { to } = requestClaims(jws);
     if (identityDomain(to) !== domain) throw refused("addressee");
     const now = clock();
-    const anchors = anchorsFor(identityDomain(caller.identity));
+    const anchors = await anchorsFor(identityDomain(caller.identity));
     const { from, certificate, body, hash } = await verifyRequest(jws, to, { anchors, now });
     if (from !== caller.identity || certificate.fingerprint !== caller.fingerprint) throw refused("signer");
     const owner = (await accounts.find(to))?.uuid;

@@ -1,14 +1,21 @@
-import type { PeerAddress } from "../../peertls-core/connection.ts";
 import { type Identity, identityDomain, parseIdentity } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import type { TrustAnchor } from "../../pki/path.ts";
 import { SuiteError } from "../../pki/suite-error.ts";
-import { type DomainsReply, type IdentityBody, MAX_IDENTITY_BYTES, type RecordReply } from "../records.ts";
+import {
+  type DomainReply,
+  type DomainsReply,
+  type IdentityBody,
+  type KnownDomainReply,
+  MAX_IDENTITY_BYTES,
+  type RecordReply,
+} from "../records.ts";
 import { readSigned } from "../signed.ts";
 import type { DirectoryStore } from "../store/store.ts";
 import { verifyAddresses, verifyIdentity } from "../verify.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Caller } from "./caller.ts";
+import type { Federation, OtherDomain } from "./federation.ts";
 import { MAX_HOPS, type Recursion, type RecursiveQuestion } from "./recursion.ts";
 import { RequestBoxes } from "./requests.ts";
 
@@ -17,10 +24,11 @@ export interface DirectoryServiceOptions {
   store: DirectoryStore;
   accounts: Accounts;
   recursion: Recursion;
+  federation: Federation;
   /** Anchors of the own domain. */
   anchors: () => readonly TrustAnchor[];
-  /** The other domains' servers and anchors, as configured. */
-  domains: () => readonly { domain: string; at: PeerAddress; anchors: readonly TrustAnchor[] }[];
+  /** What the own domain says of itself, signed. */
+  document: () => Promise<string>;
   clock: () => Date;
   log: Log;
 }
@@ -34,9 +42,9 @@ export class DirectoryService {
 
   constructor(options: DirectoryServiceOptions) {
     this.#o = options;
-    const { domain, store, accounts, anchors, domains, clock, log } = options;
-    const anchorsFor = (asked: string) =>
-      asked === domain ? anchors() : (domains().find((one) => one.domain === asked)?.anchors ?? []);
+    const { domain, store, accounts, anchors, federation, clock, log } = options;
+    const anchorsFor = async (asked: string) =>
+      asked === domain ? anchors() : federation.anchorsOf(asked, "stranger");
     this.requests = new RequestBoxes({ domain, store, accounts, anchorsFor, clock, log });
   }
 
@@ -122,17 +130,27 @@ export class DirectoryService {
     return { seq: verified.body.seq, reannounceAfter: REANNOUNCE_SECONDS };
   }
 
+  /** What this domain says of itself, to anybody. */
+  async domain(): Promise<DomainReply> {
+    return { domain: await this.#o.document() };
+  }
+
   /** The domains this server knows, its own included, with their anchors. */
   domains(caller: Caller): DomainsReply {
     if (caller.kind === "anonymous") throw unknown();
-    const encoded = (anchors: readonly TrustAnchor[]) =>
-      anchors.map((anchor) => Buffer.from(anchor.certificate.der).toString("base64"));
-    return {
-      domains: [
-        { domain: this.#o.domain, anchors: encoded(this.#o.anchors()) },
-        ...this.#o.domains().map(({ domain, at, anchors }) => ({ domain, at, anchors: encoded(anchors) })),
-      ],
-    };
+    const own = { domain: this.#o.domain, anchors: this.#o.anchors() };
+    return { domains: [own, ...this.#o.federation.known()].map(encoded) };
+  }
+
+  /**
+   * One domain, which is looked for if it is not known yet.
+   * @throws SuiteError unknown-recipient, directory-unavailable, record-rejected
+   */
+  async otherDomain(caller: Caller, domain: string): Promise<KnownDomainReply> {
+    await this.#account(caller);
+    const anchors = await this.#o.federation.anchorsOf(domain, "own");
+    const known = this.#o.federation.known().find((one) => one.domain === domain);
+    return encoded({ ...known, domain, anchors });
   }
 
   async setPassword(caller: Caller, password: string): Promise<void> {
@@ -174,6 +192,14 @@ export class DirectoryService {
     if (!calling || !listed.includes(signer))
       throw new SuiteError("forbidden", "a listed device signs the next object", { fault: "peer" });
   }
+}
+
+function encoded({ domain, anchors, at }: OtherDomain): KnownDomainReply {
+  return {
+    domain,
+    anchors: anchors.map(({ certificate }) => Buffer.from(certificate.der).toString("base64")),
+    ...(at === undefined ? {} : { at }),
+  };
 }
 
 const REANNOUNCE_SECONDS = 3_300;
