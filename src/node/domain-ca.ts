@@ -1,0 +1,135 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Approvals } from "../irp/approvals.ts";
+import { CertificateAuthority } from "../irp/ca.ts";
+import { type CaKeyOptions, type OpenedCa, openCa, openCaOrLocked } from "../irp/ca-keys.ts";
+import { succeedHere, successionIsDue } from "../irp/ca-succession.ts";
+import { answerStatus } from "../irp/status-http.ts";
+import type { PeerAddress } from "../peertls-core/connection.ts";
+import type { LocalListener } from "../peertls-core/loopback.ts";
+import { listenPlainHttp } from "../peertls-core/plain-http.ts";
+import type { Log } from "../pki/log.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import type { DomainConfig } from "./config.ts";
+import type { Home } from "./home.ts";
+
+export interface DomainCaOptions {
+  home: Home;
+  config: DomainConfig;
+  log: Log;
+  clock: () => Date;
+}
+
+const LOOK_MS = 600_000;
+
+/** The CA of a domain in its home: keys, register, what is told of revocation, and what has to be done from time to time. */
+export class DomainCa {
+  readonly authority: CertificateAuthority;
+  readonly approvals: Approvals;
+  readonly #o: DomainCaOptions;
+  #keys: OpenedCa;
+  #timer: NodeJS.Timeout | undefined;
+  #status: LocalListener | undefined;
+
+  /** @throws SuiteError config-invalid, store-failed */
+  constructor(o: DomainCaOptions) {
+    this.#o = o;
+    const { home, config, clock } = o;
+    this.#keys = openedKeys(caOptions(home, config, clock()), openCaOrLocked);
+    const url = config.status?.url;
+    this.authority = new CertificateAuthority({
+      ...{ keys: this.#keys, register: join(home.domain, "ca.db"), clock, random: randomBytes },
+      ...(url === undefined ? {} : { statusUrl: url }),
+    });
+    this.approvals = new Approvals(this.authority.register, randomBytes);
+  }
+
+  get keys(): OpenedCa {
+    return this.#keys;
+  }
+
+  /** Where lists and OCSP answers are got. */
+  get status(): PeerAddress | undefined {
+    return this.#status?.address;
+  }
+
+  async start(): Promise<void> {
+    this.look();
+    const { config, clock } = this.#o;
+    this.#timer = setInterval(() => this.look(), LOOK_MS);
+    this.#timer.unref();
+    if (config.status === undefined) return;
+    const o = { authority: this.authority, fault: () => this.authority.fault, clock };
+    this.#status = await listenPlainHttp(config.status, (request) => answerStatus(request, o));
+  }
+
+  /**
+   * What is due: the issuing CA's successor at half of its life, the server's own certificate, the hourly lists. Another
+   * process may have put a successor in force, too.
+   */
+  look(): void {
+    const { home, config, clock, log } = this.#o;
+    const o = caOptions(home, config, clock());
+    try {
+      if (successionIsDue(o) && !succeedHere(o))
+        log.warn(
+          {},
+          "half of the issuing CA's life is over: `sixtalk domain ca csr` makes the request for the root's owner",
+        );
+      const keys = openedKeys(o, openCaOrLocked);
+      const before = this.#keys;
+      if ("locked" in keys) log.error({ why: keys.locked }, "the CA issues nothing");
+      if (
+        keys.issuing.certificate.sha256 !== before.issuing.certificate.sha256 ||
+        keys.former.length !== before.former.length ||
+        "locked" in keys !== "locked" in before
+      ) {
+        this.authority.succeed(keys);
+        log.info({ notAfter: keys.issuing.certificate.validity.notAfter }, "another issuing CA is in force");
+        this.#keys = keys;
+      } else if (keys.server.certificate.sha256 !== before.server.certificate.sha256) this.#keys = keys;
+    } catch (error) {
+      log.error({ error: asSuiteError(error) }, "the keys of the CA cannot be looked after");
+    }
+    try {
+      this.authority.signLists();
+    } catch (error) {
+      log.error(
+        { error: asSuiteError(error) },
+        "the revocation list cannot be signed; the last one serves until its end",
+      );
+    }
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#status?.close();
+    this.authority.close();
+  }
+}
+
+/** The CA's keys in a home, whole. @throws SuiteError config-invalid */
+export function openKeys(home: Home, config: Pick<DomainConfig, "name" | "ca">, now: Date) {
+  return openedKeys(caOptions(home, config, now), openCa);
+}
+
+export function caOptions(home: Home, { name, ca }: Pick<DomainConfig, "name" | "ca">, now: Date): CaKeyOptions {
+  const passphrase = ca?.passphrase;
+  return {
+    ...{ directory: join(home.domain, "ca"), domain: name, now, random: randomBytes },
+    ...(passphrase === undefined ? {} : { passphraseFile: passphrase.slice("file:".length) }),
+  };
+}
+
+function openedKeys<K extends OpenedCa>(o: CaKeyOptions, open: (o: CaKeyOptions) => K): K {
+  mkdirSync(join(o.directory, ".."), { recursive: true, mode: 0o700 });
+  const keys = open(o);
+  if (!keys.server.certificate.subjectAltNames.some((one) => one.type === "dNSName" && one.text === o.domain)) {
+    throw new SuiteError("config-invalid", "the CA in this home is another domain's", {
+      fault: "local",
+      details: { domain: o.domain },
+    });
+  }
+  return keys;
+}
