@@ -7,7 +7,7 @@ import { SuiteError } from "../pki/suite-error.ts";
 import type { Authority, OcspReply } from "./authority.ts";
 import type { OpenedCa } from "./ca-keys.ts";
 import type { CertificateKind } from "./messages.ts";
-import { Register, type Registered, serialOf } from "./register.ts";
+import { Register, type Registered } from "./register.ts";
 import type { IrpCutPoint } from "./register-database.ts";
 import { checkRequest, type IssueRequest, policy } from "./rules.ts";
 import { StatusService } from "./status.ts";
@@ -108,7 +108,7 @@ export class CertificateAuthority implements Authority {
   }
 
   revoked(certificate: Certificate): boolean {
-    return this.register.find(serialOf(certificate))?.revoked !== undefined;
+    return this.register.isRevoked(certificate);
   }
 
   /** Whose key it is, by the newest certificate for it. */

@@ -94,6 +94,13 @@ export class Register {
     return row && registeredOf(row);
   }
 
+  /** Whether that very certificate is revoked; one of another CA, or unknown, is not. */
+  isRevoked(certificate: Certificate): boolean {
+    const sql = "select der from certificates where serial = ? and revoked_at is not null";
+    const row = this.database.one<{ der: Uint8Array }>(sql, serialOf(certificate));
+    return row !== undefined && Buffer.compare(row.der, certificate.der) === 0;
+  }
+
   /** Key of the CA that issued it. */
   issuerOf(serial: string): Fingerprint | undefined {
     return this.database.one<{ issuer: Fingerprint }>("select issuer from certificates where serial = ?", serial)

@@ -8,7 +8,7 @@ import type { Approvals } from "./approvals.ts";
 import type { Authority } from "./authority.ts";
 import type { Accounts, EnrolAccount } from "./directory.ts";
 import type { CertificateKind } from "./messages.ts";
-import { type Registered, serialOf } from "./register.ts";
+import type { Registered } from "./register.ts";
 import { type IssueRequest, policy } from "./rules.ts";
 
 export type { Accounts, EnrolAccount } from "./directory.ts";
@@ -157,7 +157,7 @@ export class Registration {
   }
 
   isRevoked(certificate: Certificate): boolean {
-    return this.#o.authority.register.find(serialOf(certificate))?.revoked !== undefined;
+    return this.#o.authority.register.isRevoked(certificate);
   }
 
   async #issue({ by }: Applicant, request: IssueRequest, signal: AbortSignal): Promise<Enrolled> {

@@ -20,6 +20,31 @@ export function closes(code: ErrorCode): boolean {
   return code === "bad-frame" || code === "bad-xml" || code === "version" || code === "tls-required";
 }
 
+/** The status that EST tells it by (irp.md §2.3). */
+export function statusOfError(code: ErrorCode): number {
+  return STATUS[code];
+}
+
+const STATUS: Readonly<Record<ErrorCode, number>> = {
+  "bad-frame": 400,
+  "bad-xml": 400,
+  version: 400,
+  "tls-required": 400,
+  "bad-csr": 400,
+  "weak-key": 400,
+  "key-in-use": 400,
+  "auth-required": 401,
+  "auth-failed": 401,
+  forbidden: 403,
+  policy: 403,
+  "not-found": 404,
+  stale: 409,
+  "too-large": 413,
+  internal: 500,
+  upstream: 502,
+  busy: 503,
+};
+
 const EXACT = new Set<string>([
   "bad-frame",
   "bad-xml",

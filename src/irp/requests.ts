@@ -39,8 +39,19 @@ export async function answerReady(
     case "revoke":
       await registration.revoke(applicant, request.serial, request.reason);
       return { type: "ok" };
+    default:
+      await registration.admit(applicant);
+      return answerAdmitted(request, applicant, observed, o, signal);
   }
-  await registration.admit(applicant);
+}
+
+async function answerAdmitted(
+  request: Exclude<ReadyRequest, { type: "csr" | "pending" | "renew" | "revoke" }>,
+  applicant: Applicant,
+  observed: string,
+  o: RequestServices,
+  signal: AbortSignal,
+): Promise<Reply> {
   if (request.type === "status") return statusReply(request, o);
   const caller = callerOf(applicant);
   switch (request.type) {

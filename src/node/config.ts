@@ -127,6 +127,26 @@ const domain = z.strictObject({
     .array(z.strictObject({ domain: z.string().min(1), host, port: port.default(4606), anchor: anchorFile }))
     .default([])
     .describe("the other domains that this one knows"),
+  federation: z
+    .strictObject({
+      mode: z
+        .enum(["open", "listed", "closed"])
+        .optional()
+        .describe("open: other domains are found by DNS; listed: those above alone; closed: none"),
+      allowNonGlobal: z
+        .boolean()
+        .optional()
+        .describe("also servers that the DNS finds at loopback and private addresses: for one machine or one house"),
+      serverCertificate: z
+        .strictObject({
+          certificate: z.string().min(1).describe("PEM file, its chain behind it, relative to this file"),
+          key: z.string().min(1).describe("PEM file"),
+        })
+        .optional()
+        .describe("by a CA of the web, for the domain's name: by it domains go that do not list this one"),
+    })
+    .optional()
+    .describe("how this domain finds others and is found; absent: open, with global addresses alone"),
 });
 
 export const configSchema = z
@@ -142,6 +162,11 @@ export const configSchema = z
       revocation: { privateTargets: false },
       requests: { box: true, port: true },
     }),
+    dns: z
+      .strictObject({
+        servers: z.array(z.string().min(1)).default([]).describe("as [::1]:5353; empty: those of this machine"),
+      })
+      .default({ servers: [] }),
     metrics: z
       .strictObject({ host: host.default("127.0.0.1"), port: port.default(9464) })
       .optional()
@@ -249,12 +274,23 @@ function absolute(config: Config, base: string): Config {
 }
 
 function absoluteDomain(domain: DomainConfig, base: string): DomainConfig {
-  const { domains, ca } = domain;
-  const secret = (text: string) => `file:${resolve(base, text.slice("file:".length))}`;
+  const { domains, ca, federation } = domain;
+  const file = (path: string) => resolve(base, path);
+  const server = federation?.serverCertificate;
   return {
     ...domain,
-    ...(ca?.passphrase === undefined ? {} : { ca: { ...ca, passphrase: secret(ca.passphrase) } }),
-    domains: domains.map((one) => ({ ...one, anchor: resolve(base, one.anchor) })),
+    ...(ca?.passphrase === undefined
+      ? {}
+      : { ca: { ...ca, passphrase: `file:${file(ca.passphrase.slice("file:".length))}` } }),
+    domains: domains.map((one) => ({ ...one, anchor: file(one.anchor) })),
+    ...(server === undefined
+      ? {}
+      : {
+          federation: {
+            ...federation,
+            serverCertificate: { certificate: file(server.certificate), key: file(server.key) },
+          },
+        }),
   };
 }
 

@@ -7,7 +7,6 @@ import { est } from "../irp/est.ts";
 import { Registration } from "../irp/registration.ts";
 import { serveIrp } from "../irp/server.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import type { LocalListener } from "../peertls-core/loopback.ts";
 import { type HttpsService, httpsService } from "../peertls-core/service.ts";
 import type { Certificate } from "../pki/certificate.ts";
@@ -16,6 +15,7 @@ import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { Accounts } from "../sixid/server/accounts.ts";
+import type { ConfiguredDomain, Federation } from "../sixid/server/federation.ts";
 import { routes } from "../sixid/server/http.ts";
 import { Recursion } from "../sixid/server/recursion.ts";
 import { DirectoryService } from "../sixid/server/service.ts";
@@ -24,6 +24,7 @@ import type { DirectoryStore } from "../sixid/store/store.ts";
 import type { DomainConfig } from "./config.ts";
 import { DomainCa, openKeys } from "./domain-ca.ts";
 import { enrolDirectory } from "./domain-directory.ts";
+import { domainDocument, domainFederation, webCredentials } from "./domain-federation.ts";
 import type { Home } from "./home.ts";
 import { formatInvitation } from "./invitation.ts";
 import { readCertificates } from "./trust-rules.ts";
@@ -31,6 +32,8 @@ import { readCertificates } from "./trust-rules.ts";
 export interface DomainOptions {
   home: Home;
   config: DomainConfig;
+  /** Whom to ask for other domains; absent: those of this machine. */
+  dnsServers?: readonly string[];
   log: Log;
   clock: () => Date;
 }
@@ -86,11 +89,11 @@ export class DomainServer {
   readonly #registration: Registration;
   readonly #https: HttpsService;
   readonly #app: ReturnType<typeof fastify>;
-  readonly #clients = new Map<string, HttpsClient>();
+  readonly #federation: Federation;
   readonly #o: DomainOptions;
   #irp: LocalListener | undefined;
   #sixid: PeerAddress | undefined;
-  #others: readonly { domain: string; at: PeerAddress; anchors: readonly TrustAnchor[] }[];
+  #others: readonly ConfiguredDomain[];
 
   static async start(o: DomainOptions): Promise<DomainServer> {
     const server = new DomainServer(o);
@@ -116,7 +119,17 @@ export class DomainServer {
       at: { host, port },
       anchors: readCertificates(anchor).map((certificate) => ({ name: domain, certificate })),
     }));
-    this.#https = httpsService({ ...this.#tls(), host: o.config.host, port: o.config.sixidPort });
+    this.#federation = domainFederation({
+      ...{ config: o.config, dnsServers: o.dnsServers ?? [], clock, log },
+      configured: () => this.#others,
+      credentials: () => this.keys.server,
+    });
+    const web = webCredentials(o.config);
+    this.#https = httpsService({
+      ...this.#tls(),
+      credentialsFor: (serverName) => (serverName === name ? web : undefined),
+      ...{ host: o.config.host, port: o.config.sixidPort },
+    });
     this.#app = fastify({
       serverFactory: (handler) => this.#https.serverFactory(handler),
       bodyLimit: 131_072,
@@ -141,14 +154,12 @@ export class DomainServer {
   know(domain: string, at: PeerAddress, roots: readonly Certificate[]): void {
     const anchors = roots.map((certificate) => ({ name: domain, certificate }));
     this.#others = [...this.#others.filter((one) => one.domain !== domain), { domain, at, anchors }];
-    this.#clients.get(domain)?.close();
-    this.#clients.delete(domain);
   }
 
   async stop(): Promise<void> {
     await this.#irp?.close();
     await this.#https.close();
-    for (const client of this.#clients.values()) client.close();
+    this.#federation.close();
     await this.#app.close();
     await this.ca.stop();
     await this.#store.close();
@@ -156,14 +167,16 @@ export class DomainServer {
 
   async #run(): Promise<void> {
     const { config, log, clock } = this.#o;
-    const recursion = new Recursion({ domain: config.name, clientFor: (domain) => this.#clientFor(domain), log });
+    const federation = this.#federation;
+    const recursion = new Recursion({ domain: config.name, clientFor: (domain) => federation.clientFor(domain), log });
     const service = new DirectoryService({
       domain: config.name,
       store: this.#store,
       accounts: this.accounts,
       recursion,
       anchors: () => this.#ownAnchors(),
-      domains: () => this.#others,
+      federation,
+      document: () => domainDocument(config, this.keys.server, clock()),
       clock,
       log,
     });
@@ -171,6 +184,7 @@ export class DomainServer {
       service,
       accounts: this.accounts,
       https: this.#https,
+      federation,
       identityOf: async (uuid: string) => (await this.#store.users()).find((user) => user.uuid === uuid)?.identity,
       log,
     });
@@ -194,7 +208,7 @@ export class DomainServer {
     return {
       credentials: () => this.keys.server,
       revoked: (certificate: Certificate) => this.#registration.isRevoked(certificate),
-      clientAnchors: () => [...this.#ownAnchors(), ...this.#others.flatMap((other) => other.anchors)],
+      clientAnchors: () => [...this.#ownAnchors(), ...this.#federation.known().flatMap(({ anchors }) => anchors)],
       clock: this.#o.clock,
       log: this.#o.log,
     };
@@ -202,22 +216,6 @@ export class DomainServer {
 
   #ownAnchors(): TrustAnchor[] {
     return [{ name: this.#o.config.name, certificate: this.keys.root }];
-  }
-
-  #clientFor(domain: string): HttpsClient | undefined {
-    const other = this.#others.find((one) => one.domain === domain);
-    if (other === undefined) return undefined;
-    const known = this.#clients.get(domain);
-    if (known !== undefined) return known;
-    const made = httpsClient({
-      addresses: () => [other.at],
-      serverName: domain,
-      anchors: () => other.anchors,
-      credentials: () => ({ ...this.keys.server, chain: this.keys.server.chain.slice(0, 1) }),
-      clock: this.#o.clock,
-    });
-    this.#clients.set(domain, made);
-    return made;
   }
 }
 

@@ -26,11 +26,15 @@ export interface ServiceCaller {
   certificate?: PeerCertificate;
   /** The anchor's name. */
   anchor?: string;
+  /** What an anonymous caller showed: its issuer was unknown when it came. */
+  presented?: { leaf: Certificate; sent: readonly Certificate[] };
   address: PeerAddress;
 }
 
 export interface ServiceTls {
   credentials: Credentials | (() => Credentials);
+  /** Others to show to who asks for this server name. */
+  credentialsFor?: (serverName: string) => Credentials | undefined;
   /** Whose certificates count; all others' make an anonymous caller. */
   clientAnchors: () => readonly TrustAnchor[];
   /** Whether its issuer took it back; absent: nobody is asked. */
@@ -61,22 +65,27 @@ export function upgradeServiceServer(
     secureContext: serviceContext(tls.credentials),
     requestCert: true,
     rejectUnauthorized: false,
+    SNICallback: (serverName, done) => {
+      const others = tls.credentialsFor?.(serverName.toLowerCase());
+      done(null, others === undefined ? undefined : serviceContext(others));
+    },
   });
   const secret = new RefusalSecret(socket, "server");
   return settled(raw, socket, secret, "secure", () => {
     const leaf = socket.getPeerX509Certificate();
     if (leaf === undefined) return { caller: { address } };
     const certificate = parseCertificate(leaf.raw);
+    const sent = sentWith(leaf);
     const path = validatePath({
       leaf: certificate,
-      candidates: sentWith(leaf),
+      candidates: sent,
       anchors: tls.clientAnchors(),
       time: tls.clock(),
       purpose: "peer",
     });
     if (path.ok && tls.revoked?.(certificate) === true) return { alert: 44 };
     if (path.ok) return { caller: { certificate: peerCertificate(certificate), anchor: path.anchor.name, address } };
-    if (path.reason === "issuer-unknown") return { caller: { address } };
+    if (path.reason === "issuer-unknown") return { caller: { address, presented: { leaf: certificate, sent } } };
     return { alert: path.reason === "expired" || path.reason === "not-yet-valid" ? 45 : 42 };
   }).then(({ caller }) => ({ stream: socket, caller: caller ?? { address } }));
 }
@@ -84,6 +93,8 @@ export function upgradeServiceServer(
 export interface ServiceClientOptions {
   /** The DNS name that the server's certificate has to show. */
   serverName: string;
+  /** What to ask for instead (SNI), where a server has several certificates of that name. */
+  indicatedName?: string;
   /** Anchors, or what an invitation tells of the root: the first 128 bits of its key's SHA-256, 32 hex digits. */
   trust: { anchors: readonly TrustAnchor[] } | { rootHash: string };
   credentials?: Credentials;
@@ -108,7 +119,7 @@ export function upgradeServiceClient(
         : serviceContext(o.credentials),
     rejectUnauthorized: false,
     checkServerIdentity: () => undefined,
-    servername: o.serverName,
+    servername: o.indicatedName ?? o.serverName,
   });
   const secret = new RefusalSecret(socket, "client");
   return settled(raw, socket, secret, "secureConnect", () => {
