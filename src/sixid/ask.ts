@@ -12,7 +12,7 @@ export interface Question {
   accepted?: readonly number[];
 }
 
-/** @throws SuiteError directory-unavailable, and what the server's status says */
+/** @throws SuiteError directory-unavailable, unknown-recipient, and what the server's status says */
 export async function ask(http: HttpsClient, question: Question, signal: AbortSignal): Promise<HttpsResponse> {
   const { method, path, body, accepted = [] } = question;
   let response: HttpsResponse;
@@ -23,6 +23,7 @@ export async function ask(http: HttpsClient, question: Question, signal: AbortSi
     );
   } catch (error) {
     if (signal.aborted) throw error;
+    if (error instanceof SuiteError && error.code === "unknown-recipient") throw error; // no such service, says the DNS
     throw new SuiteError("directory-unavailable", "the directory cannot be reached", {
       fault: "service",
       temporary: true,

@@ -41,6 +41,7 @@ export async function startDirectory(
     /** Finds other domains: federation is open then, with servers that these certify. */
     locator?: Pick<Locator, "servers">;
     webAnchors?: readonly TrustAnchor[];
+    mayAsk?: (host: string) => boolean;
     credentialsFor?: (serverName: string) => Credentials | undefined;
   } = {},
 ): Promise<TestDirectory> {
@@ -48,14 +49,14 @@ export async function startDirectory(
   const store = openSqliteStore(":memory:");
   const accounts = new Accounts({ store, domain: domain.domain, clock, random: randomBytes });
   const credentials = domain.domainServer();
-  const { locator, webAnchors = [], credentialsFor } = o;
+  const { locator, webAnchors = [], mayAsk = () => true, credentialsFor } = o;
   const federation = new Federation({
     domain: domain.domain,
     mode: locator === undefined ? "listed" : "open",
     configured: () => known,
     locator: locator ?? { servers: () => Promise.reject(new Error("nobody looks")) },
     webAnchors: () => webAnchors,
-    mayAsk: () => true,
+    mayAsk,
     connect: (to) => httpsClient({ ...to, serverName: to.domain, credentials: () => withoutRoot(credentials), clock }),
     clock,
     log,
@@ -138,9 +139,10 @@ export type Answer = { status?: number; body: object | string };
 export async function startLiar(
   domain: TestDomain,
   answer: (method: string, path: string) => Answer | Promise<Answer>,
+  credentials: Credentials = domain.domainServer(),
 ): Promise<AsyncDisposable & { readonly address: PeerAddress }> {
   const https = httpsService({
-    credentials: domain.domainServer(),
+    credentials,
     clientAnchors: () => [domain.anchor],
     clock: () => new Date(),
     log: silentLog,
