@@ -55,7 +55,11 @@ export async function attempt(
   for await (const object of objectsOf(o, row.row, item, record, signal)) {
     cut("outbox.sealed");
     try {
-      way = await handOver(o, way, { row, item, object, fresh }, watch, signal);
+      way = await handOver(o, way, { row, item, object, fresh }, watch, signal).catch(async (error: unknown) => {
+        if (object.copy.again === undefined || asSuiteError(error).code !== "seal-unreadable") throw error;
+        // What was kept since an earlier attempt may have been damaged on our disk.
+        return handOver(o, way, { row, item, object: await object.remade(), fresh }, watch, signal);
+      });
     } catch (error) {
       await object.refused(asSuiteError(error));
       throw error;

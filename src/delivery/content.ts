@@ -24,7 +24,8 @@ const ORPHAN_AGE = 3_600_000;
  * they are complete and synced. What was written is known to the database only once a row refers to it.
  */
 export interface ContentStore {
-  writer(): ContentWriter;
+  /** @param kept a file on the same file system in which somebody else keeps the very bytes that are written: it is taken over */
+  writer(kept?: string): ContentWriter;
   /** Where others write files that are to be adopted: on the same file system, emptied at start. */
   readonly temporary: string;
   /**
@@ -69,7 +70,10 @@ export async function openContent(o: ContentOptions): Promise<ContentStore> {
   const place = placer(o);
   return {
     temporary,
-    writer: () => makeWriter(o, () => join(temporary, o.random(16).toString("hex")), place),
+    writer: (kept) =>
+      kept === undefined
+        ? makeWriter(o, () => join(temporary, o.random(16).toString("hex")), place)
+        : makeTaker(o, kept, place),
     async adopt(ref, moveTo) {
       await place(ref.digest, async (path) => {
         try {
@@ -159,6 +163,39 @@ function makeWriter(o: ContentOptions, freshPath: () => string, place: Place): C
       });
     },
     abort,
+  };
+}
+
+/** Writes nothing but what becomes a row: larger content lies in `path` already, whole when `finish` is called. */
+function makeTaker(o: ContentOptions, path: string, place: Place): ContentWriter {
+  const hash = createHash("sha256");
+  const first: Buffer[] = [];
+  let size = 0;
+  return {
+    get size() {
+      return size;
+    },
+    async write(chunk) {
+      hash.update(chunk);
+      size += chunk.length;
+      if (size <= ROW_BYTES) first.push(Buffer.from(chunk));
+      else first.length = 0;
+    },
+    async finish() {
+      const digest = hash.digest("hex");
+      if (size <= ROW_BYTES) return { digest, size, bytes: Buffer.concat(first) };
+      return failing("write", async () => {
+        const file = await open(path, "r+");
+        try {
+          await syncFile(file, o.health);
+        } finally {
+          await file.close();
+        }
+        await place(digest, (target) => rename(path, target));
+        return { digest, size };
+      });
+    },
+    abort: () => Promise.resolve(),
   };
 }
 

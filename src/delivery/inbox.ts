@@ -46,6 +46,10 @@ export interface SealedArrival extends Arrival {
   maxBytes: number;
   /** Without angle brackets; else the signed head's Message-ID, else the digest. */
   messageId?: string;
+  /** Names the sealed object, so that its sender can ask whether it was opened. */
+  object?: string;
+  /** A file that has the bytes of `source`, whole once that has ended: it may be taken over. */
+  file?: string;
   /** What stood before the sealed bytes and how they came, so that the original can be shown as it came. */
   original?: { head: string; encoding: "base64" | "binary" };
   /** Header lines, each with its CRLF, put before the opened entity (mail). May refuse the thing by throwing. */
@@ -147,9 +151,13 @@ export function makeInbox(o: InboxOptions): Inbox {
   };
 
   /** Opens, verifies, stores. The original is kept while it streams: nothing is read twice. */
-  const takeSealed = async (arrival: SealedArrival, left: number, signal: AbortSignal): Promise<Stored> => {
+  const takeSealed = async (
+    arrival: SealedArrival,
+    writer: ContentWriter,
+    left: number,
+    signal: AbortSignal,
+  ): Promise<Stored> => {
     const { peer, kind } = arrival;
-    const writer = content.writer();
     const tee = teed(arrival, writer, left);
     let opened: Opened | undefined;
     try {
@@ -268,7 +276,14 @@ export function makeInbox(o: InboxOptions): Inbox {
       if (unreadable + (unreadable > 0 ? others : 0) >= UNREADABLE_A_DAY) throw rateLimited();
       opening.set(identity, others + 1);
       try {
-        return await takeSealed(arrival, left, signal);
+        const writer = content.writer(arrival.file);
+        const stored = await takeSealed(arrival, writer, left, signal);
+        const { object: name } = arrival;
+        const { digest } = stored;
+        // What is asked again for lack of this line is sent again, and dropped.
+        if (name !== undefined)
+          await database.call("noteOpened", { peer: identity, name, size: writer.size, digest, at: now() });
+        return stored;
       } catch (error) {
         throw await told(asSuiteError(error), arrival);
       } finally {

@@ -45,6 +45,8 @@ export interface WireObject {
   before: number;
   share: number;
   total: number;
+  /** Seals it anew: the copy that was kept may have been damaged. */
+  remade(): Promise<WireObject>;
   /** The peer has it, durably. */
   acknowledged(): Promise<void>;
   /** The peer did not take it. */
@@ -66,7 +68,8 @@ export async function* objectsOf(
   if (item.seal === "none") {
     const transfer = item.content.digest.slice(0, 32);
     const open = (offset?: number) => content.open(item.content, offset);
-    yield whole({ transfer, size: item.content.size, open });
+    const unsealed = () => Promise.resolve({ transfer, size: item.content.size, open });
+    yield whole(await unsealed(), unsealed);
     return;
   }
   const how = sealedTo(item, record);
@@ -81,13 +84,17 @@ export async function* objectsOf(
       return;
     }
   }
-  const copy = await o.copies.copyOf({ row, certificate }, async (target) => {
-    if (path === undefined) return spool(o.seal(content.open(item.content), how, signal), target, health);
-    const all = { path, start: 0, end: item.content.size, head: new Uint8Array() };
-    await sealFile({ ...all, target }, { seal: o.seal, how, health }, signal);
-    return undefined;
+  const make = () =>
+    o.copies.copyOf({ row, certificate }, async (target) => {
+      if (path === undefined) return spool(o.seal(content.open(item.content), how, signal), target, health);
+      const all = { path, start: 0, end: item.content.size, head: new Uint8Array() };
+      await sealFile({ ...all, target }, { seal: o.seal, how, health }, signal);
+      return undefined;
+    });
+  yield whole(await make(), async () => {
+    await o.copies.discard(row);
+    return make();
   });
-  yield whole(copy);
 }
 
 type How = Omit<Parameters<Sealer>[1], "onSigned">;
@@ -104,10 +111,18 @@ function sealedTo(item: ItemRow, record: PeerRecord): How {
   return { kind: item.kind, from: item.sender as Identity, to, recipient, opens: capabilities.cms };
 }
 
-function whole(copy: SealedCopy): WireObject {
+function whole(copy: SealedCopy, remake: () => Promise<SealedCopy>): WireObject {
   const nothing = () => Promise.resolve();
-  const name = objectName(copy.transfer, "whole");
-  return { name, copy, before: 0, share: copy.size, total: copy.size, acknowledged: nothing, refused: nothing };
+  return {
+    name: objectName(copy.transfer, "whole"),
+    copy,
+    before: 0,
+    share: copy.size,
+    total: copy.size,
+    remade: async () => whole(await remake(), remake),
+    acknowledged: nothing,
+    refused: nothing,
+  };
 }
 
 interface LargeFile {
@@ -141,26 +156,32 @@ async function* inParts(
     const place = { transfer, part, of: ranges.length, offset, total };
     const partHead = serializeHead({ fields: [...head.fields, transferField(place)] });
     const stretch = { path, start: start + offset, end: start + offset + size, head: partHead };
-    const copy = await o.copies.copyOf({ row, certificate, of: { transfer, object: part } }, async (target) => {
-      const digest = await sealFile({ ...stretch, target }, { seal: o.seal, how, health }, signal);
-      await database.call("partSealed", { row, part, digest });
-      digests.set(part, digest);
-      return undefined;
-    });
-    yield {
+    const make = () =>
+      o.copies.copyOf({ row, certificate, of: { transfer, object: part } }, async (target) => {
+        const digest = await sealFile({ ...stretch, target }, { seal: o.seal, how, health }, signal);
+        await database.call("partSealed", { row, part, digest });
+        digests.set(part, digest);
+        return undefined;
+      });
+    const object = (copy: SealedCopy): WireObject => ({
       name: objectName(transfer, part),
       copy,
       digest: digestOf(digests, part),
       before: offset,
       share: size,
       total,
+      async remade() {
+        await o.copies.discard(row, part);
+        return object(await make());
+      },
       async acknowledged() {
         await database.call("partAcknowledged", { row, part });
         cut("outbox.part-acknowledged");
         await o.copies.discard(row, part);
       },
       refused: () => Promise.resolve(),
-    };
+    });
+    yield object(await make());
   }
   const { name, mediaType, modified } = fileFacts(head);
   const manifest = manifestBytes({
@@ -168,22 +189,28 @@ async function* inParts(
     ...(modified === undefined ? {} : { modified }),
     parts: ranges.map(({ part, size }) => ({ size, digest: digestOf(digests, part) })),
   });
-  const copy = await o.copies.copyOf({ row, certificate, of: { transfer, object: "manifest" } }, (target) => {
-    const entity = Readable.from([serializeHead(manifestHead(head)), manifest], { objectMode: false });
-    return spool(o.seal(entity, how, signal), target, health);
-  });
-  yield {
+  const make = () =>
+    o.copies.copyOf({ row, certificate, of: { transfer, object: "manifest" } }, (target) => {
+      const entity = Readable.from([serializeHead(manifestHead(head)), manifest], { objectMode: false });
+      return spool(o.seal(entity, how, signal), target, health);
+    });
+  const object = (copy: SealedCopy): WireObject => ({
     name: objectName(transfer, "manifest"),
     copy,
     before: total,
     share: 0,
     total,
+    async remade() {
+      await o.copies.discard(row, "manifest");
+      return object(await make());
+    },
     acknowledged: () => Promise.resolve(),
     async refused(error) {
       // It misses parts that it had: its store was restored, or they waited there for too long.
       if (error.code === "conflict") await database.call("partsForgotten", row);
     },
-  };
+  });
+  yield object(await make());
 }
 
 /** The transfer that is under way, if it is for this certificate; else a new one. */

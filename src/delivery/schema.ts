@@ -132,6 +132,25 @@ const MIGRATIONS: readonly string[] = [
     digest TEXT NOT NULL,
     PRIMARY KEY (id, part)
   ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE opened_object (            -- sealed files that were opened, by the names under which they came
+    peer TEXT NOT NULL,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    digest TEXT NOT NULL,                 -- that was signed
+    at INTEGER NOT NULL,
+    PRIMARY KEY (peer, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX opened_object_by_time ON opened_object (peer, at);
+
+  -- Of a part that is not there any more nobody is told that it was opened, or it would never be sent again.
+  CREATE TRIGGER part_gone AFTER DELETE ON transfer_part BEGIN
+    DELETE FROM opened_object WHERE (peer, name) IN
+      (SELECT peer, transfer || printf('.%04d.p7m', old.part) FROM transfer WHERE id = old.id);
+  END;
+  CREATE TRIGGER transfer_gone AFTER DELETE ON transfer BEGIN
+    DELETE FROM opened_object WHERE peer = old.peer AND name >= old.transfer || '.' AND name < old.transfer || '/';
+  END;
   `,
 ];
 

@@ -15,6 +15,7 @@ import { type FreeSpace, freeSpace, MIN_FREE_BYTES } from "./free-space.ts";
 import { type Health, makeHealth } from "./health.ts";
 import type { ItemQuery, ItemRow } from "./item-calls.ts";
 import type { Timekeeper } from "./time.ts";
+import type { OpenedObject } from "./transfer-calls.ts";
 import { openTransfers, type Transfers } from "./transfers.ts";
 
 /** How a received thing was protected, beyond PeerTLS. */
@@ -87,6 +88,8 @@ export interface Store {
   /** For what is known to be small. */
   bytes(ref: ContentRef): Promise<Buffer>;
   markSeen(id: ItemId): Promise<void>;
+  /** The named sealed objects of a peer that are durable here, also as parts: by name, or the newest since a time. */
+  opened(peer: Identity, which: { name: string } | { since: Date; limit: number }): Promise<OpenedObject[]>;
   /** How far a reader is, by a name of its choice: the `seq` of the last item that it has had. */
   mark(name: string): Promise<number | undefined>;
   setMark(name: string, seq: number): Promise<void>;
@@ -95,6 +98,8 @@ export interface Store {
   /** Adds an event of another part of the program; resolves with its number when it is durable. */
   appendEvent(event: NodeEvent): Promise<number>;
   close(): Promise<void>;
+  /** A directory for what endpoints have not got whole yet: the inbox may take over files from there. */
+  readonly unfinished: string;
   /** For the outbox and the inbox alone. */
   readonly inside: StoreInside;
 }
@@ -146,6 +151,8 @@ export async function openStore(o: StoreOptions): Promise<Store> {
     time: o.time,
     log: o.log,
   });
+  const unfinished = join(o.directory, "unfinished");
+  await mkdir(unfinished, { recursive: true, mode: 0o700 });
   const transfers = await openTransfers({
     directory: join(o.directory, "transfer"),
     ...{ database, content, space, health, time: o.time },
@@ -153,6 +160,7 @@ export async function openStore(o: StoreOptions): Promise<Store> {
   return {
     events,
     health,
+    unfinished,
     inside: {
       directory: o.directory,
       health,
@@ -197,6 +205,11 @@ export async function openStore(o: StoreOptions): Promise<Store> {
     openContent: (ref, offset) => content.open(ref, offset),
     bytes: (ref) => content.bytes(ref),
     markSeen: (id) => database.call("markSeen", { id, at: now() }),
+    opened: (peer, which) =>
+      database.call("openedObjects", {
+        peer,
+        ...("name" in which ? which : { since: which.since.getTime(), limit: which.limit }),
+      }),
     mark: (name) => database.call("mark", name),
     setMark: (name, seq) => database.call("setMark", { name, seq }),
     onReceived: (kind, listener) =>

@@ -16,6 +16,15 @@ export interface TransferRow {
   parts: VerifiedPart[];
 }
 
+/** A sealed file, or part of one, that was opened. */
+export interface OpenedObject {
+  name: string;
+  /** Of the sealed bytes. */
+  size: number;
+  digest: string;
+  at: number;
+}
+
 export interface NewPart {
   peer: string;
   signer: Fingerprint;
@@ -93,6 +102,32 @@ export const transferCalls = {
     return { id, duplicate: earlier !== undefined };
   },
 
+  noteOpened(tx: Transaction, o: OpenedObject & { peer: string }): void {
+    tx.sql(
+      `INSERT INTO opened_object (peer, name, size, digest, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (peer, name)
+         DO UPDATE SET size = excluded.size, digest = excluded.digest, at = excluded.at`,
+    ).run(o.peer, o.name, o.size, o.digest, o.at);
+  },
+
+  /** What a peer brought under this name, or what it brought since then, the newest first. */
+  openedObjects(
+    tx: Transaction,
+    o: { peer: string } & ({ name: string } | { since: number; limit: number }),
+  ): OpenedObject[] {
+    const rows =
+      "name" in o
+        ? tx.sql("SELECT * FROM opened_object WHERE peer = ? AND name = ?").all(o.peer, o.name)
+        : tx
+            .sql("SELECT * FROM opened_object WHERE peer = ? AND at >= ? ORDER BY at DESC LIMIT ?")
+            .all(o.peer, o.since, o.limit);
+    return rows.map((row) => ({
+      name: text(row, "name"),
+      size: integer(row, "size"),
+      digest: text(row, "digest"),
+      at: integer(row, "at"),
+    }));
+  },
+
   unfinishedTransfers(tx: Transaction): number[] {
     const rows = tx.sql("SELECT id FROM transfer WHERE item IS NULL").all();
     return rows.map((row) => integer(row, "id"));
@@ -108,6 +143,7 @@ export const transferCalls = {
     const ids = lapsed.map((row) => integer(row, "id"));
     transferCalls.dropTransfers(tx, ids);
     tx.sql("DELETE FROM transfer WHERE item IS NOT NULL AND at < ?").run(o.finishedBefore);
+    tx.sql("DELETE FROM opened_object WHERE at < ?").run(o.finishedBefore);
     return ids;
   },
 };

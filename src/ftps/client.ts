@@ -3,7 +3,7 @@ import { Client, type FTPContext, FTPError } from "basic-ftp";
 import type { PeerConnection } from "../peertls-core/connection.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { parseDataToken } from "./grammar.ts";
+import { parseDataToken, parseHash, parseObjectState } from "./grammar.ts";
 import { failureOf } from "./reply.ts";
 
 /** A control connection to a peer's node: basic-ftp on a connection that the gate admitted (ftps.md §2.7). */
@@ -13,6 +13,8 @@ export class FtpClient {
   readonly #ready: Promise<void>;
   #beat: Promise<void> | undefined;
   #signal: AbortSignal = AbortSignal.abort();
+  /** Where the next upload begins. */
+  #restart = 0;
 
   /** @param connection fresh from the dial, in the same tick: the greeting must not pass unheard */
   constructor(connection: PeerConnection, peerTls: Pick<PeerTls, "dialData">) {
@@ -29,7 +31,7 @@ export class FtpClient {
       const response = await context.request("EPSV");
       const data = await peerTls.dialData(connection, parseDataToken(response.message), this.#signal);
       context.dataSocket = handed(data, REPLY_MS);
-      return response;
+      return this.#restart === 0 ? response : context.request(`REST ${this.#restart}`);
     };
   }
 
@@ -48,13 +50,43 @@ export class FtpClient {
   }
 
   /**
+   * What became of an object that was sent before.
+   * @returns its digest, if it was opened; else the bytes of it that are there, if any, and their SHA-256
+   */
+  sent(
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ opened: string } | { opened: undefined; size: number; sha256: string } | undefined> {
+    return this.#with(signal, async () => {
+      const object = await this.#asked(`MLST ${path}`);
+      const state = object === undefined ? undefined : parseObjectState(object);
+      if (state === undefined) return undefined;
+      if (state.state === "opened") return { opened: state.digest };
+      const prefix = parseHash((await this.#asked(`HASH ${path}`)) ?? "");
+      return prefix === undefined ? undefined : { opened: undefined, ...prefix };
+    });
+  }
+
+  /** A reply, unless the peer does not have it, or does not understand. */
+  async #asked(command: string): Promise<string | undefined> {
+    try {
+      return (await this.#client.send(command)).message;
+    } catch (error) {
+      if (error instanceof FTPError && error.code >= 500) return undefined;
+      throw error;
+    }
+  }
+
+  /**
    * Announces the size, then uploads.
+   * @param from how much of it is there already and stands before `bytes`
    * @returns the text of the 226
    * @throws SuiteError what the peer's reply means; unreachable if the connection ended
    */
-  upload(path: string, size: number, bytes: Readable, signal: AbortSignal): Promise<string> {
+  upload(path: string, size: number, bytes: Readable, from: number, signal: AbortSignal): Promise<string> {
     return this.#with(signal, async () => {
       try {
+        this.#restart = from;
         await this.#client.send(`ALLO ${size}`);
         const { message } = await this.#client.uploadFrom(bytes, path);
         return message.replace(/^226 /, "");

@@ -7,10 +7,10 @@ import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Directory, PeerRecord } from "../sixid/directory.ts";
 import { serializeHead } from "../smime/entity.ts";
 import { fileHead, safeFileName } from "../smime/file-name.ts";
+import { openDropbox } from "./dropbox.ts";
 import { LoginGuard, serveLocal } from "./local.ts";
 import { OutgoingFiles } from "./outgoing-files.ts";
 import { OwnerTree } from "./owner-tree.ts";
-import { PeerUploads } from "./peer-tree.ts";
 import { REPLIES } from "./reply.ts";
 import { FileSender } from "./send.ts";
 import { servePeer } from "./server.ts";
@@ -65,9 +65,9 @@ export class FtpsEndpoint implements Endpoint {
     const { owner, access, directory, local, random } = this.#settings;
     const { peerTls, inbox, outbox, store, clock, log } = port;
     this.#sender = new FileSender(peerTls);
-    const uploads = new PeerUploads(clock);
+    const dropbox = await openDropbox({ directory: store.unfinished, clock });
     const maxFileBytes = MAX_FILE_BYTES;
-    const peer = { owner, peerTls, inbox, uploads, random, clock, log, maxFileBytes };
+    const peer = { owner, peerTls, inbox, store, dropbox, random, clock, log, maxFileBytes };
     port.onPeer("ftps", (connection: PeerConnection) => this.#serve(connection, () => servePeer(connection, peer)));
 
     const guard = new LoginGuard(() => performance.now());

@@ -102,6 +102,35 @@ export function parseDataToken(reply: string): string {
   throw new SuiteError("unsupported", "the peer's node announces no data channel as ours do", { fault: "peer" });
 }
 
+/** How far an object is that was sent before. */
+export type ObjectState = { state: "opened"; digest: string } | { state: "partial" };
+
+/** What a peer's 250 to MLST says of an object of ours (ftps.md §2.5); nothing if it is of another kind. */
+export function parseObjectState(reply: string): ObjectState | undefined {
+  const facts = /^ ?(?:[a-z0-9.-]+=[^;\r\n]*;)+(?= )/im.exec(reply)?.[0] ?? "";
+  const fact = (name: string) =>
+    facts
+      .trim()
+      .split(";")
+      .find((one) => one.toLowerCase().startsWith(`${name}=`))
+      ?.slice(name.length + 1);
+  const digest = fact("x.digest");
+  switch (fact("x.state")) {
+    case "opened":
+      return digest === undefined ? undefined : { state: "opened", digest };
+    case "partial":
+      return { state: "partial" };
+    default:
+      return undefined;
+  }
+}
+
+/** A 213 to HASH: of how many bytes it is, and which. */
+export function parseHash(reply: string): { size: number; sha256: string } | undefined {
+  const match = /^213 SHA-256 0-(\d{1,15}) ([0-9a-f]{64}) /i.exec(reply);
+  return match === null ? undefined : { size: Number(match[1]), sha256: (match[2] ?? "").toLowerCase() };
+}
+
 const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
 
 /** 16 random bytes as 26 characters a–z2–7. */

@@ -1,15 +1,19 @@
 import type { Inbox } from "../delivery/inbox.ts";
+import type { Store } from "../delivery/store.ts";
+import type { OpenedObject } from "../delivery/transfer-calls.ts";
 import type { Fingerprint, PeerCertificate } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
+import type { Dropbox } from "./dropbox.ts";
 import { segmentsOf, type VirtualPath } from "./path.ts";
 import type { Committed, Entry, Source, Tree } from "./tree.ts";
 
 export interface PeerTreeOptions {
   inbox: Inbox;
+  store: Pick<Store, "opened">;
+  dropbox: Dropbox;
   owner: Identity;
   peer: { identity: Identity; fingerprint: Fingerprint; certificate: PeerCertificate };
-  uploads: PeerUploads;
   maxFileBytes: number;
   clock: () => Date;
 }
@@ -27,16 +31,19 @@ export class PeerTree implements Tree {
     if (folder === undefined) return { name: "/", kind: "folder", perm: "el" };
     if (folder !== "inbox" || deeper.length > 0) throw notFound();
     if (name === undefined) return INBOX;
-    const upload = this.#o.uploads.of(this.#o.peer.identity).get(name);
-    if (upload === undefined) throw notFound();
-    return entryOf(name, upload);
+    const [opened] = await this.#o.store.opened(this.#o.peer.identity, { name });
+    if (opened !== undefined) return openedEntry(opened);
+    const size = await this.#o.dropbox.size(this.#o.peer.identity, name);
+    if (size === undefined) throw notFound();
+    return { name, kind: "file", size, perm: "adw", facts: [["x.state", "partial"]] };
   }
 
   async list(path: VirtualPath): Promise<readonly Entry[]> {
     if (path === "/") return [INBOX];
     if (path !== "/inbox") throw notFound();
-    const uploads = this.#o.uploads.of(this.#o.peer.identity);
-    return [...uploads].map(([name, upload]) => entryOf(name, upload));
+    const since = new Date(this.#o.clock().getTime() - LISTED_MS);
+    const opened = await this.#o.store.opened(this.#o.peer.identity, { since, limit: MOST_LISTED });
+    return opened.reverse().map(openedEntry);
   }
 
   async read(): Promise<Source> {
@@ -49,70 +56,54 @@ export class PeerTree implements Tree {
     if (!/\.p7m$/i.test(name)) throw new SuiteError("not-sealed", "only sealed files are taken", { fault: "peer" });
   }
 
-  async write(path: VirtualPath, bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<Committed> {
-    const { inbox, owner, peer, maxFileBytes, uploads, clock } = this.#o;
-    let size = 0;
-    const counted = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
-      for await (const chunk of bytes) {
-        size += chunk.length;
-        yield chunk;
-      }
-    };
-    const arrival = { kind: "file" as const, peer, to: [owner], source: counted(), maxBytes: maxFileBytes };
-    const { digest } = await inbox.receiveSealed(arrival, signal);
-    uploads.add(peer.identity, segmentsOf(path).at(-1) ?? "", { size, digest, at: clock() });
-    return { text: `Opened ${digest}` };
+  async write(
+    path: VirtualPath,
+    bytes: AsyncIterable<Uint8Array>,
+    from: number,
+    signal: AbortSignal,
+  ): Promise<Committed> {
+    const { inbox, dropbox, owner, peer, maxFileBytes: maxBytes } = this.#o;
+    const name = nameOf(path);
+    return dropbox.receive({
+      ...{ peer: peer.identity, name, from, bytes },
+      async take(source, file) {
+        const arrival = { kind: "file" as const, peer, to: [owner], source, maxBytes, object: name, file };
+        const { digest } = await inbox.receiveSealed(arrival, signal);
+        return { text: `Opened ${digest}` };
+      },
+    });
   }
 
-  async remove(): Promise<void> {
-    throw forbidden();
+  async unfinished(path: VirtualPath): Promise<number> {
+    return (await this.#o.dropbox.size(this.#o.peer.identity, nameOf(path))) ?? 0;
   }
-}
 
-interface Upload {
-  size: number;
-  digest: string;
-  at: Date;
+  async hash(path: VirtualPath): Promise<{ size: number; sha256: string } | undefined> {
+    return this.#o.dropbox.hash(this.#o.peer.identity, nameOf(path));
+  }
+
+  /** An upload that was cut may be given up. */
+  async remove(path: VirtualPath): Promise<void> {
+    const [folder, name, ...deeper] = segmentsOf(path);
+    const { dropbox, peer } = this.#o;
+    if (folder !== "inbox" || name === undefined || deeper.length > 0) throw forbidden();
+    if ((await dropbox.size(peer.identity, name)) === undefined) throw forbidden();
+    await dropbox.remove(peer.identity, name);
+  }
 }
 
 const LISTED_MS = 86_400_000;
 const MOST_LISTED = 1_000;
 
-/** What each peer put into `/inbox` in the last 24 hours, for its listings; what was received is in the store. */
-export class PeerUploads {
-  readonly #uploads = new Map<Identity, Map<string, Upload>>();
-  readonly #clock: () => Date;
-
-  constructor(clock: () => Date) {
-    this.#clock = clock;
-  }
-
-  /** Oldest first. */
-  of(peer: Identity): ReadonlyMap<string, Upload> {
-    const uploads = this.#uploads.get(peer) ?? new Map<string, Upload>();
-    for (const [name, { at }] of uploads) {
-      if (this.#clock().getTime() - at.getTime() < LISTED_MS) break;
-      uploads.delete(name);
-    }
-    if (uploads.size === 0) this.#uploads.delete(peer);
-    return uploads;
-  }
-
-  add(peer: Identity, name: string, upload: Upload): void {
-    const uploads = this.#uploads.get(peer) ?? new Map<string, Upload>();
-    this.#uploads.set(peer, uploads);
-    uploads.delete(name);
-    uploads.set(name, upload);
-    const [oldest] = uploads.keys();
-    if (uploads.size > MOST_LISTED && oldest !== undefined) uploads.delete(oldest);
-  }
-}
-
 const INBOX: Entry = { name: "inbox", kind: "folder", perm: "cel" };
 
-function entryOf(name: string, { size, digest, at }: Upload): Entry {
+function openedEntry({ name, size, digest, at }: OpenedObject): Entry {
   const facts = [["x.state", "opened"] as const, ["x.digest", digest] as const];
-  return { name, kind: "file", size, modified: at, perm: "", unique: digest.slice(0, 32), facts };
+  return { name, kind: "file", size, modified: new Date(at), perm: "", unique: digest.slice(0, 32), facts };
+}
+
+function nameOf(path: VirtualPath): string {
+  return segmentsOf(path).at(-1) ?? "";
 }
 
 function notFound(): SuiteError {

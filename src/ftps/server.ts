@@ -1,10 +1,12 @@
 import type { Inbox } from "../delivery/inbox.ts";
+import type { Store } from "../delivery/store.ts";
 import type { PeerConnection } from "../peertls-core/connection.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import { type Identity, identityLocal } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { peerChannel } from "./data-channel.ts";
-import { PeerTree, type PeerUploads } from "./peer-tree.ts";
+import type { Dropbox } from "./dropbox.ts";
+import { PeerTree } from "./peer-tree.ts";
 import { REPLIES, reply } from "./reply.ts";
 import { type Door, Session } from "./session.ts";
 
@@ -12,7 +14,8 @@ export interface PeerServerOptions {
   owner: Identity;
   peerTls: PeerTls;
   inbox: Inbox;
-  uploads: PeerUploads;
+  store: Pick<Store, "opened">;
+  dropbox: Dropbox;
   random: (length: number) => Buffer;
   clock: () => Date;
   log: Log;
@@ -34,9 +37,9 @@ export function servePeer(connection: PeerConnection, o: PeerServerOptions): Ses
       const wanted = name.normalize("NFC").toLowerCase();
       const person = identities.find((one) => one === wanted || identityLocal(one) === wanted);
       if (person === undefined) return session.refuseLogin();
-      const { inbox, owner, uploads, maxFileBytes, clock } = o;
+      const { inbox, store, dropbox, owner, maxFileBytes, clock } = o;
       const peer = { identity: person, fingerprint, certificate };
-      session.loggedIn(new PeerTree({ inbox, owner, peer, uploads, maxFileBytes, clock }));
+      session.loggedIn(new PeerTree({ inbox, store, dropbox, owner, peer, maxFileBytes, clock }));
       return reply(232, "User logged in, authorized by security data exchange.");
     },
     pass: () => REPLIES.userFirst,

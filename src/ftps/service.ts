@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { asSuiteError } from "../pki/suite-error.ts";
 import type { CommandTable } from "./commands.ts";
 import { timeVal } from "./grammar.ts";
@@ -55,6 +56,7 @@ export function serviceCommands(names: () => readonly string[]): CommandTable {
         return entry.modified === undefined ? notRetrievable(path) : reply(213, timeVal(entry.modified));
       },
     },
+    HASH: { argument: "needed", run: hash },
     RETR: { argument: "needed", run: retrieve },
     STOR: { argument: "needed", run: store },
     DELE: {
@@ -87,18 +89,39 @@ async function retrieve(session: Session, text: string): Promise<Reply | undefin
   });
 }
 
+/** draft-bryan-ftpext-hash: how many bytes, and their SHA-256. The range ends behind the last byte. */
+async function hash(session: Session, text: string): Promise<Reply> {
+  const { path, entry } = await file(session, text);
+  if (entry.kind !== "file") return REPLIES.noSuchFile;
+  const known = await session.tree.hash?.(path);
+  const { size, sha256 } = known ?? (await hashOf(session, path));
+  return reply(213, `SHA-256 0-${size} ${sha256} ${path}`);
+}
+
+async function hashOf(session: Session, path: VirtualPath): Promise<{ size: number; sha256: string }> {
+  const digest = createHash("sha256");
+  let size = 0;
+  const { bytes } = await session.tree.read(path, 0, session.signal);
+  for await (const chunk of bytes) {
+    session.signal.throwIfAborted();
+    digest.update(chunk);
+    size += chunk.length;
+  }
+  return { size, sha256: digest.digest("hex") };
+}
+
 async function store(session: Session, text: string): Promise<Reply | undefined> {
   const { state, door, tree } = session;
   const { restart } = state;
   state.restart = 0;
   const path = resolvePath(state.cwd, text);
-  // Unfinished uploads are not kept: each begins at 0.
-  if (restart > 0) return reply(554, `REST position (${restart}) > file size (0).`);
+  const there = restart > 0 ? ((await tree.unfinished?.(path)) ?? 0) : 0;
+  if (restart > there) return reply(554, `REST position (${restart}) > file size (${there}).`);
   if (door.kind === "peer" && state.type === "A") return reply(504, 'Unsupported type "A".');
   await tree.mayWrite(path, session.signal);
   return session.transfer(`STOR ${path}`, async (data, o, signal) => {
     try {
-      const { text: done } = await tree.write(path, received(data, o, signal), signal);
+      const { text: done } = await tree.write(path, received(data, o, signal), restart, signal);
       return reply(226, done);
     } catch (error) {
       const refused = replyOf(asSuiteError(error).code);
@@ -178,6 +201,7 @@ function features({ door, state }: Session): string[] {
   const facts = [...FACTS, ...TREE_FACTS].map((fact) => `${fact}${state.facts.has(fact) ? "*" : ""};`).join("");
   const all = [
     "EPSV",
+    "HASH SHA-256*",
     "MDTM",
     `MLST ${facts}`,
     "PBSZ",

@@ -35,9 +35,14 @@ export interface Tree {
   list(path: VirtualPath, signal: AbortSignal): Promise<readonly Entry[]>;
   read(path: VirtualPath, from: number, signal: AbortSignal): Promise<Source>;
   /**
-   * Takes a file whole. Resolves only when it is durable; whatever `bytes` throws passes, and then nothing is kept.
+   * Takes a file whole. Resolves only when it is durable; whatever `bytes` throws passes, and then nothing has the name.
+   * @param from how much of an unfinished upload stands before `bytes`: at most what `unfinished` says
    */
-  write(path: VirtualPath, bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<Committed>;
+  write(path: VirtualPath, bytes: AsyncIterable<Uint8Array>, from: number, signal: AbortSignal): Promise<Committed>;
+  /** Bytes of an upload that was cut and can go on; without it none can. */
+  unfinished?(path: VirtualPath): Promise<number>;
+  /** SHA-256, hex, of an unfinished upload; of a file it is taken from what `read` gives. */
+  hash?(path: VirtualPath): Promise<{ size: number; sha256: string } | undefined>;
   /** Checks what `write` would refuse at once, so that it is told before a data connection is used. */
   mayWrite(path: VirtualPath, signal: AbortSignal): Promise<void>;
   remove(path: VirtualPath, signal: AbortSignal): Promise<void>;

@@ -302,7 +302,7 @@ test("a beat under way is over before the file begins, and there is one at a tim
   await client.login("alice", signal);
   client.beat();
   client.beat();
-  await client.upload("/inbox/x", 3, Readable.from([Buffer.from("abc")], { objectMode: false }), signal);
+  await client.upload("/inbox/x", 3, Readable.from([Buffer.from("abc")], { objectMode: false }), 0, signal);
   expect(said.map((line) => line.split(" ")[0])).toEqual([...LOGIN, "NOOP", ...UPLOAD]);
   client.close();
 });
