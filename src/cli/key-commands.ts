@@ -14,6 +14,7 @@ import { parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { generatePassphrase, typedPassphrases } from "../smime/passphrase.ts";
 import { homeOf } from "./home.ts";
+import { interruptible } from "./interruptible.ts";
 import { commandLine, quoted } from "./self.ts";
 
 interface PassphraseOption {
@@ -37,8 +38,11 @@ function backupCommand(): Command {
   ).action(async (path: string, o: PassphraseOption, command: Command) => {
     const home = homeOf(command);
     const { passphrase, shown } = passphraseFor(o);
-    const made = await makeBackup({ home, passphrase, random: randomBytes });
-    writeNew(path, made.file);
+    const made = await interruptible(async (signal) => {
+      const backup = await makeBackup({ home, passphrase, random: randomBytes }, signal);
+      writeNew(path, backup.file);
+      return backup;
+    });
     process.stdout.write(
       `Wrote ${path}: ${made.identity}, ${made.keys} keys, ${made.certificates} certificates, settings, contacts and trust.\n${shown}` +
         (made.domain
@@ -62,7 +66,8 @@ function restoreCommand(): Command {
     const home = homeOf(command);
     const file = readGiven(path);
     const typed = o.passphraseFile === undefined ? await askPassphrase() : firstLine(o.passphraseFile);
-    const { identity, keys } = await restoreBackup({ home, file, passphrases: typedPassphrases(typed) });
+    const backup = { home, file, passphrases: typedPassphrases(typed) };
+    const { identity, keys } = await interruptible((signal) => restoreBackup(backup, signal));
     process.stdout.write(
       `You are ${identity}, with ${keys} keys. It lies in ${home.directory}.\nNext: ${commandLine(home)} start\n`,
     );
@@ -86,7 +91,8 @@ function exportCommand(): Command {
     const roots = readCertificates(peer.directory.anchor);
     const { passphrase, shown } = passphraseFor(o);
     const legacy = o.legacy === true;
-    writeNew(path, await exportPkcs12({ identity, keys, roots, passphrase, legacy, random: randomBytes }));
+    const what = { identity, keys, roots, passphrase, legacy, random: randomBytes };
+    await interruptible(async (signal) => writeNew(path, await exportPkcs12(what, signal)));
     process.stdout.write(`Wrote ${path}: the keys of ${identity}.\n${shown}`);
   });
 }

@@ -5,6 +5,7 @@ import { contentCommands } from "./content-commands.ts";
 import { demoCommand } from "./demo.ts";
 import { domainCommand } from "./domain.ts";
 import { initCommand } from "./init.ts";
+import { Interrupted } from "./interruptible.ts";
 import { keyCommands } from "./key-commands.ts";
 import { nodeCommands } from "./node-commands.ts";
 import { sealCommands } from "./seal-commands.ts";
@@ -44,7 +45,7 @@ try {
   const error = asSuiteError(thrown);
   process.stderr.write(visible(`sixtalk: ${error.message}${detailsOf(error)}\n`));
   if (error !== thrown) process.stderr.write(`${thrown instanceof Error ? thrown.stack : String(thrown)}\n`);
-  process.exit(1); // whatever was opened before it failed must not keep the process alive
+  process.exit(error instanceof Interrupted ? error.exitStatus : 1); // whatever was opened before it failed must not keep the process alive
 }
 
 function detailsOf(error: SuiteError): string {

@@ -58,11 +58,14 @@ export interface Backup {
  * came and what waits. The node may run meanwhile.
  * @throws SuiteError config-invalid when this is no person's home; as `writePkcs12`
  */
-export async function makeBackup(o: {
-  home: Home;
-  passphrase: string;
-  random: (length: number) => Buffer;
-}): Promise<Backup> {
+export async function makeBackup(
+  o: {
+    home: Home;
+    passphrase: string;
+    random: (length: number) => Buffer;
+  },
+  signal?: AbortSignal,
+): Promise<Backup> {
   const { home } = o;
   const { peer, domain } = loadConfig(home.config);
   if (peer === undefined)
@@ -76,14 +79,17 @@ export async function makeBackup(o: {
   const files = filesOf(home);
   const json = JSON.stringify({ format: 1, files });
   const packed = await promisify(gzip)(json);
-  const file = await writePkcs12({
-    keys,
-    chain: chainOf(own, readCertificates(peer.directory.anchor)),
-    secrets: [{ type: HOME_FILES, value: der.octetString(packed) }],
-    passphrase: o.passphrase,
-    protection: "modern",
-    random: o.random,
-  });
+  const file = await writePkcs12(
+    {
+      keys,
+      chain: chainOf(own, readCertificates(peer.directory.anchor)),
+      secrets: [{ type: HOME_FILES, value: der.octetString(packed) }],
+      passphrase: o.passphrase,
+      protection: "modern",
+      random: o.random,
+    },
+    signal,
+  );
   if (file.length > MAX_BACKUP_BYTES) throw new SuiteError("limit-exceeded", "too large a backup", { fault: "local" });
   const certificates = keys.reduce((sum, key) => sum + key.certificates.length, 0);
   return { file, identity, keys: keys.length, certificates, domain: domain !== undefined };
@@ -93,17 +99,21 @@ export async function makeBackup(o: {
  * Makes a home of a backup. The home appears whole and at once, or not at all. Its certificates are renewed at the first start: later ones
  * than the backup has may be known to others.
  * @param passphrases to be tried in turn
- * @throws SuiteError conflict if there is something in the home; store-failed; auth-failed, syntax, unsupported as `readPkcs12`
+ * @throws SuiteError conflict if there is something in the home; store-failed; cancelled; auth-failed, syntax, unsupported as `readPkcs12`
  */
-export async function restoreBackup(o: {
-  home: Home;
-  file: Uint8Array;
-  passphrases: readonly string[];
-}): Promise<{ identity: Identity; keys: number }> {
+export async function restoreBackup(
+  o: {
+    home: Home;
+    file: Uint8Array;
+    passphrases: readonly string[];
+  },
+  signal?: AbortSignal,
+): Promise<{ identity: Identity; keys: number }> {
   const { home } = o;
   refuseUsed(home);
-  const backup = await readWith(o.passphrases, o.file);
+  const backup = await readWith(o.passphrases, o.file, signal);
   const files = await filesIn(backup);
+  if (signal?.aborted === true) throw new SuiteError("cancelled", "nothing was restored", { fault: "local" });
   try {
     return placed(files, backup, home);
   } catch (cause) {
@@ -147,15 +157,19 @@ function refuseUsed({ directory }: Home): void {
     });
 }
 
-async function readWith(passphrases: readonly string[], file: Uint8Array): Promise<Pkcs12> {
+async function readWith(
+  passphrases: readonly string[],
+  file: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<Pkcs12> {
   for (const passphrase of passphrases.slice(0, -1)) {
     try {
-      return await readPkcs12(file, passphrase, MAX_BACKUP_BYTES);
+      return await readPkcs12(file, passphrase, MAX_BACKUP_BYTES, signal);
     } catch (error) {
       if (!(error instanceof SuiteError) || error.code !== "auth-failed") throw error;
     }
   }
-  return readPkcs12(file, passphrases.at(-1) ?? "", MAX_BACKUP_BYTES);
+  return readPkcs12(file, passphrases.at(-1) ?? "", MAX_BACKUP_BYTES, signal);
 }
 
 async function filesIn({ secrets }: Pkcs12): Promise<Map<string, Buffer>> {

@@ -28,23 +28,29 @@ export function chainOf({ auth, encryption }: OwnKeys, roots: readonly Certifica
  * @param legacy in the form that old programs read: the current key alone
  * @throws SuiteError as `writePkcs12`
  */
-export async function exportPkcs12(o: {
-  identity: Identity;
-  keys: OwnKeys;
-  roots: readonly Certificate[];
-  passphrase: string;
-  legacy: boolean;
-  random: (length: number) => Buffer;
-}): Promise<Buffer> {
+export async function exportPkcs12(
+  o: {
+    identity: Identity;
+    keys: OwnKeys;
+    roots: readonly Certificate[];
+    passphrase: string;
+    legacy: boolean;
+    random: (length: number) => Buffer;
+  },
+  signal?: AbortSignal,
+): Promise<Buffer> {
   const { identity, keys, passphrase, random } = o;
   const [current] = keys.encryption;
   if (current === undefined) throw new SuiteError("not-found", "this home has no key for mail", { fault: "local" });
   const alone = { privateKey: current.privateKey, certificates: [current.certificate], friendlyName: identity };
-  return writePkcs12({
-    keys: o.legacy ? [alone] : pkcs12KeysOf(identity, keys),
-    chain: chainOf(keys, o.roots),
-    passphrase,
-    protection: o.legacy ? "legacy" : "modern",
-    random,
-  });
+  return writePkcs12(
+    {
+      keys: o.legacy ? [alone] : pkcs12KeysOf(identity, keys),
+      chain: chainOf(keys, o.roots),
+      passphrase,
+      protection: o.legacy ? "legacy" : "modern",
+      random,
+    },
+    signal,
+  );
 }

@@ -5,7 +5,7 @@ import * as der from "../pki/der.ts";
 import type { Oid } from "../pki/oid.ts";
 import { aes256Cbc, type ContentCipher, contentCiphers, noParameters } from "./algorithms.ts";
 import type { PassphraseOctets } from "./passphrase.ts";
-import { p12Malformed, p12Unsupported } from "./pkcs12-failure.ts";
+import { p12Cancelled, p12Malformed, p12Unsupported } from "./pkcs12-failure.ts";
 import { derivePkcs12, pkcs12Purpose } from "./pkcs12-kdf.ts";
 import { rc2CbcDecrypt } from "./rc2.ts";
 
@@ -61,11 +61,12 @@ export async function decryptPbe(
   passphrase: PassphraseOctets,
   effort: Effort,
   plausible: (plain: Buffer) => boolean,
+  signal?: AbortSignal,
 ): Promise<Buffer | undefined> {
   if (algorithm.oid === pbeAlgorithm.pbes2) {
     const { derivation, cipher, iv } = readPbes2(algorithm);
     for (const octets of [passphrase.utf8, passphrase.bmp]) {
-      const key = await derivePbkdf2(derivation, octets, cipher.keyBytes, effort);
+      const key = await derivePbkdf2(derivation, octets, cipher.keyBytes, effort, signal);
       const plain = decipher(cipher.name, key, iv, ciphertext);
       if (plain !== undefined && plausible(plain)) return plain;
     }
@@ -74,7 +75,7 @@ export async function decryptPbe(
   const scheme = pbes1Schemes.get(algorithm.oid);
   if (scheme === undefined) throw p12Unsupported(`encryption ${algorithm.oid}`);
   const { salt, iterations } = readPbes1(algorithm, effort);
-  const { key, iv } = await derivePbes1(passphrase, salt, iterations, scheme.keyBytes);
+  const { key, iv } = await derivePbes1(passphrase, salt, iterations, scheme.keyBytes, signal);
   return scheme.rc2Bits === undefined
     ? decipher("des-ede3-cbc", key, iv, ciphertext)
     : rc2CbcDecrypt(key, scheme.rc2Bits, iv, ciphertext);
@@ -93,11 +94,12 @@ export async function encryptPbes2(
   plain: Uint8Array,
   passphrase: PassphraseOctets,
   random: RandomOctets,
+  signal?: AbortSignal,
 ): Promise<Encrypted> {
   const salt = random(16);
   const iv = random(aes256Cbc.ivBytes);
   const derivation = { salt, iterations: BigInt(writtenIterations), keyLength: undefined, digest: "sha256" } as const;
-  const key = await derivePbkdf2(derivation, passphrase.utf8, aes256Cbc.keyBytes, new Effort());
+  const key = await derivePbkdf2(derivation, passphrase.utf8, aes256Cbc.keyBytes, new Effort(), signal);
   const algorithm = der.sequence(
     der.oid(pbeAlgorithm.pbes2),
     der.sequence(pbkdf2Sha256(salt), der.sequence(der.oid(aes256Cbc.oid), der.octetString(iv))),
@@ -110,9 +112,10 @@ export async function encryptTripleDes(
   plain: Uint8Array,
   passphrase: PassphraseOctets,
   random: RandomOctets,
+  signal?: AbortSignal,
 ): Promise<Encrypted> {
   const salt = random(8);
-  const { key, iv } = await derivePbes1(passphrase, salt, legacyIterations, 24);
+  const { key, iv } = await derivePbes1(passphrase, salt, legacyIterations, 24, signal);
   const parameters = der.sequence(der.octetString(salt), der.integer(legacyIterations));
   const algorithm = der.sequence(der.oid(pbeAlgorithm.sha1TripleDes), parameters);
   return { algorithm, ciphertext: encipher("des-ede3-cbc", key, iv, plain) };
@@ -149,14 +152,26 @@ export function readHmac(algorithm: AlgorithmIdentifier): Digest {
 
 const pbkdf2Async = promisify(pbkdf2);
 
-export function derivePbkdf2(
+/** Aborting ends the waiting; the pool's thread is soon done. @throws SuiteError cancelled, unsupported, syntax */
+export async function derivePbkdf2(
   { salt, iterations, keyLength, digest }: Pbkdf2,
   passphrase: Uint8Array,
   length: number,
   effort: Effort,
+  signal?: AbortSignal,
 ): Promise<Buffer> {
   if (keyLength !== undefined && keyLength !== length) throw p12Malformed("key length");
-  return pbkdf2Async(passphrase, salt, effort.take(iterations), length, digest);
+  const derived = pbkdf2Async(passphrase, salt, effort.take(iterations), length, digest);
+  if (signal === undefined) return derived;
+  if (signal.aborted) throw p12Cancelled(signal);
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(p12Cancelled(signal));
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([derived, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 /** The AlgorithmIdentifier of PBKDF2 as this program writes it. */
@@ -203,11 +218,17 @@ function saltOf(element: der.DerElement): Uint8Array {
   return salt;
 }
 
-async function derivePbes1({ bmp }: PassphraseOctets, salt: Uint8Array, iterations: number, keyBytes: number) {
+async function derivePbes1(
+  { bmp }: PassphraseOctets,
+  salt: Uint8Array,
+  iterations: number,
+  keyBytes: number,
+  signal: AbortSignal | undefined,
+) {
   const common = { digest: "sha1", passphrase: bmp, salt, iterations } as const;
   const [key, iv] = await Promise.all([
-    derivePkcs12({ ...common, purpose: pkcs12Purpose.key, length: keyBytes }),
-    derivePkcs12({ ...common, purpose: pkcs12Purpose.iv, length: 8 }),
+    derivePkcs12({ ...common, purpose: pkcs12Purpose.key, length: keyBytes }, signal),
+    derivePkcs12({ ...common, purpose: pkcs12Purpose.iv, length: 8 }, signal),
   ]);
   return { key, iv };
 }

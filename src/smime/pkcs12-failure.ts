@@ -22,10 +22,19 @@ export function p12WrongPassphrase(): SuiteError {
   return new SuiteError("auth-failed", wrong, { fault: "local" });
 }
 
+/** What an aborted signal throws: its reason if that says what it is, else `cancelled`. */
+export function p12Cancelled(signal: AbortSignal): SuiteError {
+  if (signal.reason instanceof SuiteError) return signal.reason;
+  return new SuiteError("cancelled", "cancelled while a key file was read or written", {
+    fault: "local",
+    cause: signal.reason,
+  });
+}
+
 /** What the parsers below threw, in the words of this file format. */
 export function asP12Failure(thrown: unknown): SuiteError {
   const error = asSuiteError(thrown);
-  if (own.has(error.message) || error.code === "internal") return error;
+  if (own.has(error.message) || ["internal", "cancelled"].includes(error.code)) return error;
   return p12Malformed(String(error.details["what"] ?? error.code), thrown);
 }
 

@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import type { Digest } from "../pki/algorithm.ts";
+import { p12Cancelled } from "./pkcs12-failure.ts";
 
 /** What the derived octets are for (RFC 7292 appendix B.3). */
 export const pkcs12Purpose = { key: 1, iv: 2, mac: 3 } as const;
@@ -19,15 +20,28 @@ export interface Pkcs12Derivation {
 /** So many rounds take some milliseconds; more of them get a thread of their own. */
 const inlineIterations = 4096;
 
-/** As `derivePkcs12Here`, without keeping the event loop from its work. */
-export function derivePkcs12(o: Pkcs12Derivation): Promise<Buffer> {
-  if (o.iterations <= inlineIterations) return Promise.resolve(derivePkcs12Here(o));
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL("./pkcs12-kdf-worker.ts", import.meta.url), { workerData: o });
-    worker.once("message", (octets: Uint8Array) => resolve(Buffer.from(octets)));
-    worker.once("error", reject);
-    worker.once("exit", () => reject(new Error("the thread that derives a key has ended")));
-  });
+/**
+ * As `derivePkcs12Here`, without keeping the event loop from its work. Aborting ends the thread.
+ * @throws SuiteError cancelled
+ */
+export async function derivePkcs12(o: Pkcs12Derivation, signal?: AbortSignal): Promise<Buffer> {
+  if (signal?.aborted === true) throw p12Cancelled(signal);
+  if (o.iterations <= inlineIterations) return derivePkcs12Here(o);
+  const worker = new Worker(new URL("./pkcs12-kdf-worker.ts", import.meta.url), { workerData: o });
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+  worker.once("message", (octets: Uint8Array) => resolve(Buffer.from(octets)));
+  worker.once("error", reject);
+  worker.once("exit", () => reject(new Error("the thread that derives a key has ended")));
+  const onAbort = () => {
+    if (signal !== undefined) reject(p12Cancelled(signal));
+    void worker.terminate();
+  };
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await promise;
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
 }
 
 /** The derivation of RFC 7292 appendix B.2. */

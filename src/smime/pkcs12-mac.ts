@@ -24,13 +24,14 @@ const digestBytes: Record<Digest, number> = { sha1: 20, sha256: 32, sha384: 48, 
 /**
  * Whether `content`, the authSafe, was written by somebody who knew the passphrase.
  * @param macData MacData (RFC 7292 §4) with the derivation of its appendix B, or PBMAC1 (RFC 9579)
- * @throws SuiteError unsupported, syntax
+ * @throws SuiteError unsupported, syntax, cancelled
  */
 export async function verifyMac(
   macData: der.DerElement,
   content: Uint8Array,
   passphrase: PassphraseOctets,
   effort: Effort,
+  signal?: AbortSignal,
 ): Promise<boolean> {
   const cursor = new der.DerCursor(macData);
   const info = new der.DerCursor(cursor.next(der.tag.sequence));
@@ -49,7 +50,7 @@ export async function verifyMac(
     const { derivation, digest, length } = readPbmac1(algorithm.parameters);
     // §6 wants the BMPString; the vectors of appendix A, and OpenSSL, have UTF-8.
     for (const octets of [passphrase.utf8, passphrase.bmp])
-      if (same(digest, await derivePbkdf2(derivation, octets, length, effort))) return true;
+      if (same(digest, await derivePbkdf2(derivation, octets, length, effort, signal))) return true;
     return false;
   }
   const digest = digestOf(algorithm);
@@ -59,7 +60,7 @@ export async function verifyMac(
   // An empty passphrase is two zero octets to some, nothing to others.
   for (const bmp of passphrase.bmp.length === 2 ? [passphrase.bmp, new Uint8Array()] : [passphrase.bmp]) {
     const parameters = { digest, salt, iterations: effort.take(iterations), passphrase: bmp };
-    const key = await derivePkcs12({ ...parameters, purpose: pkcs12Purpose.mac, length: digestBytes[digest] });
+    const key = await derivePkcs12({ ...parameters, purpose: pkcs12Purpose.mac, length: digestBytes[digest] }, signal);
     if (same(digest, key)) return true;
   }
   return false;
@@ -71,11 +72,12 @@ export async function macByPkcs12(
   content: Uint8Array,
   { bmp }: PassphraseOctets,
   random: RandomOctets,
+  signal?: AbortSignal,
 ): Promise<Buffer> {
   const salt = random(digest === "sha1" ? 8 : 16);
   const iterations = digest === "sha1" ? legacyIterations : writtenIterations;
   const parameters = { digest, salt, iterations, passphrase: bmp, length: digestBytes[digest] };
-  const key = await derivePkcs12({ ...parameters, purpose: pkcs12Purpose.mac });
+  const key = await derivePkcs12({ ...parameters, purpose: pkcs12Purpose.mac }, signal);
   const mac = createHmac(digest, key).update(content).digest();
   const algorithm = der.sequence(der.oid(digestAlgorithm[digest]), der.nullValue());
   const info = der.sequence(algorithm, der.octetString(mac));
@@ -88,10 +90,11 @@ export async function macByPbmac1(
   { utf8 }: PassphraseOctets,
   random: RandomOctets,
   effort: Effort,
+  signal?: AbortSignal,
 ): Promise<Buffer> {
   const salt = random(16);
   const derivation = { salt, iterations: BigInt(writtenIterations), keyLength: 32, digest: "sha256" } as const;
-  const mac = createHmac("sha256", await derivePbkdf2(derivation, utf8, 32, effort))
+  const mac = createHmac("sha256", await derivePbkdf2(derivation, utf8, 32, effort, signal))
     .update(content)
     .digest();
   const parameters = der.sequence(pbkdf2Sha256(salt, 32), hmacSha256Identifier());

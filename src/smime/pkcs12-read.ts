@@ -31,22 +31,27 @@ const maxFileBytes = 4_194_304;
  * Reads a PKCS#12 file (RFC 7292) that is protected by a passphrase: its MAC first, and nothing else unless that holds. BER is
  * taken. Derivations run beside the event loop; one has at most 10 million rounds.
  * @param maxBytes of the file; 4 MiB unless told
- * @throws SuiteError auth-failed if the passphrase is wrong (or the file damaged: the MAC tells no more), syntax, unsupported
+ * @throws SuiteError auth-failed if the passphrase is wrong (or the file damaged: the MAC tells no more), syntax, unsupported, cancelled
  */
-export async function readPkcs12(bytes: Uint8Array, passphrase: string, maxBytes = maxFileBytes): Promise<Pkcs12> {
+export async function readPkcs12(
+  bytes: Uint8Array,
+  passphrase: string,
+  maxBytes = maxFileBytes,
+  signal?: AbortSignal,
+): Promise<Pkcs12> {
   if (bytes.length > maxBytes) throw p12Malformed("too long");
   try {
     const octets = passphraseOctets(passphrase);
     const effort = new Effort();
     const { authSafe, macData } = await readPfx(bytes);
-    if (!(await verifyMac(macData, authSafe, octets, effort))) throw p12WrongPassphrase();
+    if (!(await verifyMac(macData, authSafe, octets, effort, signal))) throw p12WrongPassphrase();
     const bags: SafeBag[] = [];
     for (const safe of await readAuthSafe(authSafe)) {
       const contents =
-        "contents" in safe ? safe.contents : await opened(safe.algorithm, safe.ciphertext, octets, effort);
+        "contents" in safe ? safe.contents : await opened(safe.algorithm, safe.ciphertext, octets, effort, signal);
       await readSafeContents(contents, bags);
     }
-    return await sorted(bags, octets, effort);
+    return await sorted(bags, octets, effort, signal);
   } catch (thrown) {
     throw asP12Failure(thrown);
   }
@@ -57,21 +62,27 @@ async function opened(
   ciphertext: Uint8Array,
   passphrase: PassphraseOctets,
   effort: Effort,
+  signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   const isSequence = (plain: Buffer) => plain[0] === der.tag.sequence;
-  const plain = await decryptPbe(algorithm, ciphertext, passphrase, effort, isSequence);
+  const plain = await decryptPbe(algorithm, ciphertext, passphrase, effort, isSequence, signal);
   if (plain === undefined) throw p12Malformed("a part cannot be decrypted"); // though the passphrase is right
   return plain;
 }
 
-async function sorted(bags: readonly SafeBag[], passphrase: PassphraseOctets, effort: Effort): Promise<Pkcs12> {
+async function sorted(
+  bags: readonly SafeBag[],
+  passphrase: PassphraseOctets,
+  effort: Effort,
+  signal: AbortSignal | undefined,
+): Promise<Pkcs12> {
   const keys: { privateKey: KeyObject; friendlyName: string | undefined }[] = [];
   const certificates: Certificate[] = [];
   const secrets: { type: Oid; value: Uint8Array }[] = [];
   for (const { type, value, friendlyName } of bags) {
     if (type === p12Type.keyBag) keys.push({ privateKey: loadKey(value.bytes), friendlyName });
     else if (type === p12Type.shroudedKeyBag)
-      keys.push({ privateKey: loadKey(await unshrouded(value, passphrase, effort)), friendlyName });
+      keys.push({ privateKey: loadKey(await unshrouded(value, passphrase, effort, signal)), friendlyName });
     else if (type === p12Type.certBag) certificates.push(...certificateIn(value));
     else if (type === p12Type.secretBag) {
       const { type: secret, content } = readTyped(value);
@@ -89,12 +100,17 @@ async function sorted(bags: readonly SafeBag[], passphrase: PassphraseOctets, ef
 }
 
 /** EncryptedPrivateKeyInfo (RFC 5958 §3). */
-async function unshrouded(value: der.DerElement, passphrase: PassphraseOctets, effort: Effort): Promise<Buffer> {
+async function unshrouded(
+  value: der.DerElement,
+  passphrase: PassphraseOctets,
+  effort: Effort,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
   const cursor = new der.DerCursor(value);
   const algorithm = readAlgorithm(cursor.next(der.tag.sequence));
   const ciphertext = octetsOf(cursor.next(), der.tag.octetString);
   cursor.end();
-  return opened(algorithm, ciphertext, passphrase, effort);
+  return opened(algorithm, ciphertext, passphrase, effort, signal);
 }
 
 function certificateIn(value: der.DerElement): Certificate[] {

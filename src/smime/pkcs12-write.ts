@@ -26,16 +26,16 @@ export interface Pkcs12Options {
 
 /**
  * A PKCS#12 file (RFC 7292), read back before it is returned.
- * @throws SuiteError syntax if the passphrase is too weak, forbidden if `legacy` was asked for what it is too weak for
+ * @throws SuiteError syntax if the passphrase is too weak, forbidden if `legacy` was asked for what it is too weak for, cancelled
  */
-export async function writePkcs12(o: Pkcs12Options): Promise<Buffer> {
+export async function writePkcs12(o: Pkcs12Options, signal?: AbortSignal): Promise<Buffer> {
   const { keys, chain, secrets = [], protection } = o;
   if (!isGenerated(o.passphrase)) checkOwnPassphrase(o.passphrase);
   if (protection === "legacy" && (keys.length > 1 || secrets.length > 0 || !isGenerated(o.passphrase)))
     throw new SuiteError("forbidden", "the old format is for one key and a generated passphrase", { fault: "local" });
   const passphrase = passphraseOctets(o.passphrase);
   const encrypt = (plain: Uint8Array) =>
-    (protection === "legacy" ? encryptTripleDes : encryptPbes2)(plain, passphrase, o.random);
+    (protection === "legacy" ? encryptTripleDes : encryptPbes2)(plain, passphrase, o.random, signal);
 
   const keyBags: Buffer[] = [];
   for (const key of keys) keyBags.push(await keyBag(key, encrypt));
@@ -53,15 +53,19 @@ export async function writePkcs12(o: Pkcs12Options): Promise<Buffer> {
   );
   const mac =
     protection === "pbmac1"
-      ? await macByPbmac1(authSafe, passphrase, o.random, new Effort())
-      : await macByPkcs12(protection === "legacy" ? "sha1" : "sha256", authSafe, passphrase, o.random);
+      ? await macByPbmac1(authSafe, passphrase, o.random, new Effort(), signal)
+      : await macByPkcs12(protection === "legacy" ? "sha1" : "sha256", authSafe, passphrase, o.random, signal);
   const file = der.sequence(der.integer(3), dataInfo(authSafe), mac);
-  await readBack(file, o);
+  await readBack(file, o, signal);
   return file;
 }
 
-async function readBack(file: Buffer, { keys, chain, secrets = [], passphrase }: Pkcs12Options): Promise<void> {
-  const read = await readPkcs12(file, passphrase, file.length);
+async function readBack(
+  file: Buffer,
+  { keys, chain, secrets = [], passphrase }: Pkcs12Options,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const read = await readPkcs12(file, passphrase, file.length, signal);
   const digests = (certificates: readonly Certificate[]) => certificates.map(({ sha256 }) => sha256).join();
   const same =
     read.keys.length === keys.length &&

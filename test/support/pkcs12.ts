@@ -54,3 +54,31 @@ export function authSafeOf(file: Uint8Array): Uint8Array {
 export function sameKey(one: KeyObject | undefined, other: KeyObject): boolean {
   return one !== undefined && fingerprintOf(one) === fingerprintOf(other);
 }
+
+/** A PFX that asks for 10 million rounds of derivation in one place. */
+export function endless(where: "mac" | "pbmac1" | "pbes1" | "pbes2", { bmp }: { bmp: Uint8Array }): Buffer {
+  const iterations = der.integer(10_000_000);
+  const salt = der.octetString(Buffer.alloc(8));
+  const [aes, hmac] = [
+    der.sequence(der.oid("2.16.840.1.101.3.4.1.42"), der.octetString(Buffer.alloc(16))),
+    der.sequence(der.oid("1.2.840.113549.2.9"), der.nullValue()),
+  ];
+  const pbkdf2 = der.sequence(
+    der.oid("1.2.840.113549.1.5.12"),
+    der.sequence(salt, iterations, ...(where === "pbmac1" ? [der.integer(32)] : []), hmac),
+  );
+  if (where === "mac" || where === "pbmac1") {
+    const sha512 = der.sequence(der.oid("2.16.840.1.101.3.4.2.3"));
+    const algorithm =
+      where === "mac" ? sha512 : der.sequence(der.oid("1.2.840.113549.1.5.14"), der.sequence(pbkdf2, hmac));
+    const info = der.sequence(algorithm, der.octetString(Buffer.alloc(where === "mac" ? 64 : 32)));
+    return der.sequence(der.integer(3), dataInfo(der.sequence()), der.sequence(info, salt, iterations));
+  }
+  const algorithm =
+    where === "pbes2"
+      ? der.sequence(der.oid("1.2.840.113549.1.5.13"), der.sequence(pbkdf2, aes))
+      : der.sequence(der.oid("1.2.840.113549.1.12.1.3"), der.sequence(salt, iterations));
+  const shrouded = der.sequence(algorithm, der.octetString(Buffer.alloc(16)));
+  const bag = der.sequence(der.oid("1.2.840.113549.1.12.10.1.2"), der.explicit(0, shrouded));
+  return authenticated(der.sequence(dataInfo(der.sequence(bag))), "", bmp);
+}
