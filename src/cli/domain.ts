@@ -9,6 +9,7 @@ import { joinedConfig, writeConfig } from "../node/new-config.ts";
 import { identityLocal, parseDomain } from "../pki/identity.ts";
 import { silentLog } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
+import { caCommands } from "./domain-ca.ts";
 import { homeOf } from "./home.ts";
 import { commandLine, quoted } from "./self.ts";
 import { domainStartCommand } from "./start.ts";
@@ -21,6 +22,19 @@ function reachOf(host: string): string {
 
 const clock = () => new Date();
 
+interface InitOptions {
+  host: string;
+  sixidPort: number;
+  irpPort: number;
+  statusPort?: number;
+  statusUrl?: string;
+}
+
+function statusPart({ host, statusPort, statusUrl }: InitOptions): object {
+  if (statusPort === undefined && statusUrl === undefined) return {};
+  return { status: { host, port: statusPort ?? 8604, ...(statusUrl === undefined ? {} : { url: statusUrl }) } };
+}
+
 export function domainCommand(): Command {
   const domain = new Command("domain").description("run the directory and CA of an Internet domain");
   domain
@@ -29,12 +43,15 @@ export function domainCommand(): Command {
     .option("--host <address>", "IP address to listen on", "::")
     .option("--sixid-port <port>", "directory", Number, 4606)
     .option("--irp-port <port>", "enrolment", Number, 4604)
+    .option("--status-port <port>", "revocation lists and OCSP by plain HTTP, customarily 8604; absent: none", Number)
+    .option("--status-url <url>", "where others find that port, as http://ca.alpha.test:8604; certificates name it")
     .description("make the CA of a domain and an empty directory")
     .addHelpText("after", "\nExample:\n  sixtalk --home ./alpha domain init alpha.test --host ::1")
-    .action((name: string, o: { host: string; sixidPort: number; irpPort: number }, command: Command) => {
+    .action((name: string, o: InitOptions, command: Command) => {
       const home = homeOf(command);
       const wanted = parseDomain(name);
-      const part = { domain: { name: wanted, host: o.host, sixidPort: o.sixidPort, irpPort: o.irpPort } };
+      const { host, sixidPort, irpPort } = o;
+      const part = { domain: { name: wanted, host, sixidPort, irpPort, ...statusPart(o) } };
       joinedConfig(home, part); // complains before anything is made
       makeHome(home);
       initDomain(home, wanted, clock());
@@ -80,5 +97,6 @@ export function domainCommand(): Command {
       }
     });
   domain.addCommand(domainStartCommand());
+  for (const command of caCommands()) domain.addCommand(command);
   return domain;
 }

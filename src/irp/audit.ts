@@ -3,7 +3,7 @@ import type { RegisterDatabase } from "./register-database.ts";
 
 /** What is written down: what, to whom, by whom. Never a secret. */
 export interface AuditEntry {
-  what: "issued" | "revoked" | "pending" | "approved" | "refused" | "renew-now" | "issuing-ca";
+  what: "issued" | "revoked" | "pending" | "approved" | "refused" | "renew-now";
   identity?: string;
   kind?: string;
   serial?: string;
