@@ -37,11 +37,22 @@ export class Stage {
     this.folder = folder;
   }
 
-  /** Domains that know each other, with directory and CA each, running. */
-  async domains(names: readonly string[]): Promise<Actor[]> {
+  /**
+   * Domains that know each other, with directory and CA each, running.
+   * @param o.change what else is put into a domain's configuration
+   */
+  async domains(
+    names: readonly string[],
+    o: {
+      sixidPorts?: readonly number[];
+      change?: (name: string, config: Record<string, Record<string, unknown>>) => void;
+    } = {},
+  ): Promise<Actor[]> {
     const planned = [];
-    for (const name of names)
-      planned.push({ name, sixidPort: await freePort(HOST, 0), irpPort: await freePort(HOST, 0) });
+    for (const [index, name] of names.entries()) {
+      const sixidPort = o.sixidPorts?.[index] ?? (await freePort(HOST, 0));
+      planned.push({ name, sixidPort, irpPort: await freePort(HOST, 0) });
+    }
     const actors: Actor[] = [];
     for (const { name, sixidPort, irpPort } of planned) {
       const actor = this.#actor(name);
@@ -61,6 +72,7 @@ export class Stage {
           })),
         }),
       );
+      this.configure(actor, (config) => o.change?.(actor.name, config));
       await this.start(actor);
     }
     return actors;

@@ -56,6 +56,11 @@ export interface NodeOptions {
   interfaces?: () => Interfaces;
 }
 
+/** Another domain that does not answer in this time is asked for again with the next announcement. */
+const LEARN_MS = 20_000;
+
+const CATCH_UP_MS = 5_000;
+
 /** The peer role: one person's node, put together and running. */
 export class PeerNode {
   readonly identity: Identity;
@@ -199,6 +204,7 @@ export class PeerNode {
       identity: this.identity,
       directory: this.directory,
       own: () => ownRecord(this.identity, config.name, deviceLabel(), this.keys, o.clock()),
+      onOwnRecord: (told) => this.#learnCertificates(told),
       addresses: () => ownAddresses(config, this.ports.peer.port, this.#addresses.interfaces),
       onDomains: (domains) => this.#learnDomains(domains),
       onState: (state, error) => this.#directoryIs(state, error),
@@ -233,6 +239,7 @@ export class PeerNode {
     const added = this.state.addContact(identity, name, this.#o.clock());
     if (added) {
       this.applyTrust();
+      this.#learnDomainOf(identity);
       await this.store.appendEvent({ type: "contact.added", identity, name });
     }
     return added;
@@ -369,6 +376,8 @@ export class PeerNode {
       // Who took one thing admits us: what was held because he did not may go as well.
       if (body.type === "receipt.changed" && body.state === "delivered") this.outbox.wake(parseIdentity(body.to));
     });
+    // Restored, and not renewed since: who comes now may have sealed to a certificate that is newer than the backup.
+    if (this.keys.encryption[0]?.renewAfter.getTime() === 0) await this.#catchUp();
     await peerTls.listen(config.listen);
     this.#classic = await openClassic(peerTls, config);
     peerTls.follow(this.#addresses);
@@ -382,10 +391,38 @@ export class PeerNode {
     void this.box.run(this.#stopping.signal);
   }
 
+  async #catchUp(): Promise<void> {
+    try {
+      const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(CATCH_UP_MS)]);
+      this.#learnCertificates(await this.directory.lookup(this.identity, { fresh: true }, signal));
+    } catch (error) {
+      this.#o.log.warn({ error: asSuiteError(error) }, "the own record could not be asked for newer certificates");
+    }
+  }
+
+  #learnCertificates({ encryption, chain }: PeerRecord): void {
+    const certificates = encryption.map(({ certificate }) => certificate);
+    const learned = this.#files.learn(certificates, chain);
+    if (learned === 0) return;
+    this.#o.log.info({ learned }, "the own record has certificates that the key files did not have");
+    this.reloadKeys();
+  }
+
   #learnDomains(known: readonly KnownDomain[]): void {
     this.#rules.learn(known);
+    for (const { identity } of this.state.contacts()) this.#learnDomainOf(identity);
     this.box.lookSoon(); // with these anchors
     this.requests.tryHeld().catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "not tried"));
+  }
+
+  /** The gate has to know who vouches for a contact before he comes. */
+  #learnDomainOf(identity: Identity): void {
+    const { log } = this.#o;
+    this.directory
+      .learnDomain(identityDomain(identity), AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LEARN_MS)]))
+      .catch((error: unknown) =>
+        log.info({ identity, error: asSuiteError(error) }, "a contact's domain is not known yet"),
+      );
   }
 
   #directoryIs(state: "available" | "unavailable", error?: unknown): void {
