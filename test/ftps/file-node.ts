@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { noCut } from "../../src/delivery/cut-point.ts";
 import type { EndpointPort } from "../../src/delivery/endpoint.ts";
 import { type Inbox, makeInbox } from "../../src/delivery/inbox.ts";
-import { makeOutbox, type Outbox } from "../../src/delivery/outbox.ts";
+import { makeOutbox, type Outbox, type OutboxOptions } from "../../src/delivery/outbox.ts";
 import type { OwnerAccess } from "../../src/delivery/owner-access.ts";
 import { smimeOpener, smimeSealer } from "../../src/delivery/sealing.ts";
 import { openStore, type Store } from "../../src/delivery/store.ts";
@@ -102,7 +102,12 @@ export interface FileNode extends AsyncDisposable {
 export const PASSWORD = "correct-horse";
 
 /** A person's node as far as files go: real TLS, real store, real seals. */
-export async function startFileNode(world: FileWorld, person: TestPerson, folder: string): Promise<FileNode> {
+export async function startFileNode(
+  world: FileWorld,
+  person: TestPerson,
+  folder: string,
+  o: Pick<OutboxOptions, "parts"> = {},
+): Promise<FileNode> {
   const clock = () => new Date();
   const trust = new Trust({
     anchors: [
@@ -151,6 +156,7 @@ export async function startFileNode(world: FileWorld, person: TestPerson, folder
     seal: smimeSealer({ signer: () => person.auth, clock }),
     endpointOf: () => ftps,
     schedule: [0, 1],
+    ...o,
   });
   const port: EndpointPort = {
     peerTls: core,

@@ -9,6 +9,8 @@ import {
   networkProtocol,
   parseCommand,
   parseDataToken,
+  parseHash,
+  parseObjectState,
   timeVal,
 } from "../../src/ftps/grammar.ts";
 
@@ -113,4 +115,32 @@ describe("the token of a data channel", () => {
 
 test("times are told as RFC 3659 §2.3 does, in UTC", () => {
   expect(timeVal(new Date("2026-01-02T03:04:05.678Z"))).toBe("20260102030405");
+});
+
+describe("what a peer says of an object that was sent before", () => {
+  const mlst = (facts: string) => `250-Listing "/inbox/x.p7m":\n ${facts} /inbox/x.p7m\n250 End MLST.`;
+  test.each([
+    ["type=file;perm=;size=5;x.state=opened;x.digest=00ff;", { state: "opened", digest: "00ff" }],
+    ["Type=file;Size=5;X.State=partial;", { state: "partial" }],
+    ["type=file;size=5;x.state=opened;", undefined],
+    ["type=file;size=5;x.state=other;", undefined],
+    ["type=file;size=5;", undefined],
+    ["", undefined],
+  ])("%j is %j", (facts, state) => {
+    expect(parseObjectState(mlst(facts))).toEqual(state);
+  });
+
+  test("is not taken from a file's name", () => {
+    expect(parseObjectState("250-Listing:\n type=file; /x.state=partial; x\n250 End.")).toBeUndefined();
+  });
+
+  test.each([
+    [`213 SHA-256 0-70 ${"A".repeat(64)} /x`, { size: 70, sha256: "a".repeat(64) }],
+    [`213 SHA-1 0-70 ${"a".repeat(40)} /x`, undefined],
+    [`213 SHA-256 5-70 ${"a".repeat(64)} /x`, undefined],
+    [`213 SHA-256 0-9999999999999999 ${"a".repeat(64)} /x`, undefined],
+    ["", undefined],
+  ])("%j is %j", (reply, hash) => {
+    expect(parseHash(reply)).toEqual(hash);
+  });
 });

@@ -163,6 +163,53 @@ describe("an upload that a peer makes by hand", () => {
     again.stream.destroy();
   });
 
+  test("that was cut is told as far as it came, and goes on from there to the same end", async () => {
+    const bytes = await sealed(randomBytes(700_000));
+    const talk = await loggedIn();
+    const cut = await dataOf(talk);
+    await talk.ask("STOR /inbox/resume.p7m", 150);
+    await cut.write(bytes.subarray(0, 400_000));
+    while (!/: 400000 bytes/.test((await talk.ask("STAT", 211)).text)) await new Promise(setImmediate);
+    cut.reset();
+    await talk.answer(426);
+    talk.stream.destroy();
+
+    const again = await loggedIn();
+    expect((await again.ask("MLST /inbox/resume.p7m", 250)).text).toMatch(/perm=adw;.*x\.state=partial;/s);
+    expect(await again.ask("SIZE /inbox/resume.p7m")).toEqual({ code: 213, text: "400000" });
+    const prefix = createHash("sha256").update(bytes.subarray(0, 400_000)).digest("hex");
+    const hashed = await again.ask("HASH /inbox/resume.p7m", 213);
+    expect(hashed.text).toBe(`SHA-256 0-400000 ${prefix} /inbox/resume.p7m`);
+    await again.ask("REST 400001", 350);
+    await again.ask("STOR /inbox/resume.p7m", 554);
+    const data = await dataOf(again);
+    await again.ask("REST 400000", 350);
+    await again.ask("STOR /inbox/resume.p7m", 150);
+    data.tls.end(bytes.subarray(400_000));
+    const { text } = await again.answer(226);
+    expect(text).toMatch(/^Opened /);
+    expect((await again.ask("MLST /inbox/resume.p7m", 250)).text).toContain("x.state=opened");
+    await again.ask("HASH /inbox/resume.p7m", 550);
+    const [stored] = await bob.store.items({ box: "inbox", kind: "file", limit: 1 });
+    const original = Buffer.concat(
+      (await bob.store.openOriginal(stored as NonNullable<typeof stored>).toArray()) as Buffer[],
+    );
+    expect(original.equals(bytes)).toBe(true);
+    again.stream.destroy();
+  });
+
+  test("that was cut is nobody else's, and can be given up", async () => {
+    const talk = await loggedIn();
+    const cut = await dataOf(talk);
+    await talk.ask("STOR /inbox/mine.p7m", 150);
+    await cut.write(Buffer.alloc(100));
+    cut.reset();
+    await talk.answer(426);
+    await talk.ask("DELE /inbox/mine.p7m", 250);
+    await talk.ask("MLST /inbox/mine.p7m", 550);
+    talk.stream.destroy();
+  });
+
   test("is aborted within 100 ms, and the session goes on", async () => {
     const talk = await loggedIn();
     const data = await dataOf(talk);

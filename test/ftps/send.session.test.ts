@@ -1,6 +1,6 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { wayTo } from "../../src/delivery/devices.ts";
 import type { Outgoing } from "../../src/delivery/endpoint.ts";
 import { FtpClient } from "../../src/ftps/client.ts";
@@ -170,6 +170,93 @@ test("a seal that is refused is sent once more, and then not again", async () =>
   refusals = 9;
   expect(await failureOf(deliver())).toMatchObject({ code: "seal-unreadable", temporary: false });
   expect(uploads).toHaveLength(4);
+});
+
+describe("bytes that may have been sent before", () => {
+  const path = "/inbox/00ff.p7m";
+  const digest = "a".repeat(64);
+  const hash = (size: number) => createHash("sha256").update(bytes.subarray(0, size)).digest("hex");
+  const answering =
+    (mlst: string, hashed = "550 none"): Script =>
+    (command, control) => {
+      if (command.startsWith("MLST")) return mlst;
+      if (command.startsWith("REST")) return "350 go on";
+      return command.startsWith("HASH") ? hashed : friendly(command, control);
+    };
+  const listed = (facts: string) => `250-Listing:\r\n type=file;${facts} ${path}\r\n250 End`;
+  const again = (size?: number) => {
+    const { item, progress } = outgoing();
+    const open = (from = 0) => Readable.from([bytes.subarray(from)], { objectMode: false });
+    return { item: { ...item, open, again: true as const, ...(size === undefined ? {} : { size }) }, progress };
+  };
+
+  test("are asked for, and go on behind what is there if that is how they begin", async () => {
+    script = answering(listed("x.state=partial;size=100001;"), `213 SHA-256 0-100001 ${hash(100_001)} ${path}`);
+    const { item, progress } = again();
+    await deliver(item);
+    expect(said.slice(said.indexOf("TYPE I") + 1)).toEqual([
+      `MLST ${path}`,
+      `HASH ${path}`,
+      "ALLO 300000",
+      "EPSV",
+      "REST 100001",
+      `STOR ${path}`,
+    ]);
+    expect(uploads.map((one) => one.equals(bytes.subarray(100_001)))).toEqual([true]);
+    expect(progress).toEqual([0, 100_001, 300_000]);
+  });
+
+  test.each([
+    ["nothing is there", "550 none", "550 none"],
+    ["the peer does not understand", "500 what?", "550 none"],
+    ["what is there is something else", listed("x.state=partial;size=9;"), `213 SHA-256 0-9 ${"0".repeat(64)} ${path}`],
+    [
+      "more is there than they are",
+      listed("x.state=partial;size=9;"),
+      `213 SHA-256 0-300001 ${"0".repeat(64)} ${path}`,
+    ],
+    ["nothing is known of what is there", listed("x.state=partial;size=9;"), "500 what?"],
+  ])("begin anew when %s", async (_what, mlst, hashed) => {
+    script = answering(mlst, hashed);
+    await deliver(again().item);
+    expect(said.filter((line) => line.startsWith("REST"))).toEqual([]);
+    expect(uploads.map((one) => one.equals(bytes))).toEqual([true]);
+  });
+
+  test("are not sent when they were opened, unless the peer opened something else", async () => {
+    script = answering(listed(`x.state=opened;x.digest=${digest};`));
+    await deliver(again().item);
+    await deliver({ ...again().item, digest });
+    expect(uploads).toEqual([]);
+    expect(await failureOf(deliver({ ...again().item, digest: "b".repeat(64) }))).toMatchObject({
+      code: "seal-unreadable",
+    });
+    expect(uploads).toHaveLength(1);
+  });
+
+  test("go on at once when the connection was cut, and again while more of them arrives each time", async () => {
+    const arrived = [0, 50_000, 50_000];
+    sender.stop();
+    sender = new FileSender(hers, { againMs: [0, 1, 1] });
+    script = (command, control) => {
+      const size = arrived[control] ?? 0;
+      if (command.startsWith("STOR")) return "reset 150 again";
+      return answering(listed(`x.state=partial;size=${size};`), `213 SHA-256 0-${size} ${hash(size)} ${path}`)(
+        command,
+        control,
+      );
+    };
+    const item = { ...outgoing().item, size: 50_000_000 };
+    const rest = Array.from({ length: 50 }, () => Buffer.alloc(1_000_000));
+    item.open = (from = 0) => Readable.from([bytes.subarray(from), ...rest], { objectMode: false });
+    expect(await failureOf(deliver(item))).toMatchObject({ code: "unreachable", temporary: true });
+    expect(said.filter((line) => line.startsWith("REST"))).toEqual(["REST 50000", "REST 50000"]);
+  });
+});
+
+test("a peer that opened another seal than the one that was sent is not believed", async () => {
+  const item = { ...outgoing().item, digest: "b".repeat(64) };
+  expect(await failureOf(deliver(item))).toMatchObject({ code: "seal-unreadable" });
 });
 
 test.each([
