@@ -4,6 +4,7 @@ import type { CutPoint } from "../delivery/cut-point.ts";
 import type { Endpoint, EndpointPort } from "../delivery/endpoint.ts";
 import type { NodeEvent } from "../delivery/event-types.ts";
 import { type Inbox, makeInbox } from "../delivery/inbox.ts";
+import type { PartSizes } from "../delivery/objects.ts";
 import { makeOutbox, type Outbox } from "../delivery/outbox.ts";
 import { smimeOpener, smimeSealer } from "../delivery/sealing.ts";
 import { openStore, type Store } from "../delivery/store.ts";
@@ -40,6 +41,7 @@ import type { Difference, PeerHistory } from "./history.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys, sealSigner } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
+import { OwnCertificates } from "./own-certificates.ts";
 import { Renewal } from "./renewal.ts";
 import { Requests } from "./requests.ts";
 import { State } from "./state.ts";
@@ -52,14 +54,14 @@ export interface NodeOptions {
   log: Log;
   clock: () => Date;
   cut: (point: CutPoint) => void;
+  /** Which files go in parts, for tests: above 1 GiB, of 512 MiB. */
+  parts?: PartSizes;
   /** This machine's; asked each second. */
   interfaces?: () => Interfaces;
 }
 
 /** Another domain that does not answer in this time is asked for again with the next announcement. */
 const LEARN_MS = 20_000;
-
-const CATCH_UP_MS = 5_000;
 
 /** The peer role: one person's node, put together and running. */
 export class PeerNode {
@@ -94,6 +96,7 @@ export class PeerNode {
   readonly #http: HttpsClient;
   readonly #stopping = new AbortController();
   readonly #files: KeyFiles;
+  readonly #ownCertificates: OwnCertificates;
   readonly #rules: TrustKeeper;
   readonly #addresses: LocalAddresses;
   #classic: ClassicPorts = {};
@@ -200,11 +203,14 @@ export class PeerNode {
     const locator = new Locator({ dns: systemDns(o.config.dns.servers), clock: o.clock, random: Math.random });
     this.box = new Box({ node: this, http: this.#http, locator, wanted, log: o.log, clock: o.clock });
     this.#addresses = new LocalAddresses(o.interfaces === undefined ? {} : { interfaces: o.interfaces });
+    const { directory, identity } = this;
+    const onLearned = () => this.reloadKeys();
+    this.#ownCertificates = new OwnCertificates({ files, identity, directory, onLearned, log: o.log });
     this.announcer = new Announcer({
       identity: this.identity,
       directory: this.directory,
       own: () => ownRecord(this.identity, config.name, deviceLabel(), this.keys, o.clock()),
-      onOwnRecord: (told) => this.#learnCertificates(told),
+      onOwnRecord: (told) => this.#ownCertificates.learn(told),
       addresses: () => ownAddresses(config, this.ports.peer.port, this.#addresses.interfaces),
       onDomains: (domains) => this.#learnDomains(domains),
       onState: (state, error) => this.#directoryIs(state, error),
@@ -358,6 +364,7 @@ export class PeerNode {
       endpointOf: (kind) => ({ message: this.sip, mail: this.smtp, file: this.ftps })[kind],
       schedule: config.outbox.retrySeconds,
       lifetimeSeconds: config.outbox.lifetimeSeconds,
+      ...(this.#o.parts === undefined ? {} : { parts: this.#o.parts }),
     });
     const port: EndpointPort = {
       peerTls,
@@ -376,8 +383,7 @@ export class PeerNode {
       // Who took one thing admits us: what was held because he did not may go as well.
       if (body.type === "receipt.changed" && body.state === "delivered") this.outbox.wake(parseIdentity(body.to));
     });
-    // Restored, and not renewed since: who comes now may have sealed to a certificate that is newer than the backup.
-    if (this.keys.encryption[0]?.renewAfter.getTime() === 0) await this.#catchUp();
+    await this.#ownCertificates.catchUp(this.#stopping.signal);
     await peerTls.listen(config.listen);
     this.#classic = await openClassic(peerTls, config);
     peerTls.follow(this.#addresses);
@@ -389,23 +395,6 @@ export class PeerNode {
     void this.announcer.run(this.#stopping.signal);
     void this.renewal.run(this.#stopping.signal);
     void this.box.run(this.#stopping.signal);
-  }
-
-  async #catchUp(): Promise<void> {
-    try {
-      const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(CATCH_UP_MS)]);
-      this.#learnCertificates(await this.directory.lookup(this.identity, { fresh: true }, signal));
-    } catch (error) {
-      this.#o.log.warn({ error: asSuiteError(error) }, "the own record could not be asked for newer certificates");
-    }
-  }
-
-  #learnCertificates({ encryption, chain }: PeerRecord): void {
-    const certificates = encryption.map(({ certificate }) => certificate);
-    const learned = this.#files.learn(certificates, chain);
-    if (learned === 0) return;
-    this.#o.log.info({ learned }, "the own record has certificates that the key files did not have");
-    this.reloadKeys();
   }
 
   #learnDomains(known: readonly KnownDomain[]): void {
