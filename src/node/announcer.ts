@@ -2,7 +2,7 @@ import type { Identity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { OwnIdentity } from "../sixid/announce.ts";
 import type { DirectoryClient, KnownDomain } from "../sixid/client.ts";
-import type { DeviceAddress } from "../sixid/directory.ts";
+import type { DeviceAddress, PeerRecord } from "../sixid/directory.ts";
 import { pause } from "./pause.ts";
 
 export interface AnnouncerOptions {
@@ -10,6 +10,8 @@ export interface AnnouncerOptions {
   directory: DirectoryClient;
   /** The own record as it should stand. */
   own: () => OwnIdentity;
+  /** The own record as the directory has it; called before another is published in its place. */
+  onOwnRecord: (told: PeerRecord) => void;
   /** Where this node can be dialled now. */
   addresses: () => DeviceAddress[];
   /** The anchors that the own directory tells for the domains it knows. */
@@ -111,8 +113,9 @@ export class Announcer {
   /** Looks before it writes: a restart with the same certificates costs the directory one read. */
   async #publishRecord(signal: AbortSignal): Promise<void> {
     const { directory, identity, log } = this.#o;
-    const own = this.#o.own();
     const told = await directory.lookup(identity, { fresh: true }, signal);
+    this.#o.onOwnRecord(told);
+    const own = this.#o.own();
     const same =
       !told.stale &&
       told.name === own.name &&

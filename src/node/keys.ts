@@ -95,15 +95,34 @@ export class KeyFiles {
     certificates: readonly Certificate[],
     renewAfter: Date,
   ): void {
-    const stem = kind === "auth" ? "auth" : `encryption-${Math.max(0, ...this.#encryptionNumbers()) + 1}`;
-    writeDurably(this.#file(stem, "pem"), pemOf(certificates), 0o644);
-    if (kind === "encryption")
-      writeDurably(this.#file(stem, "key"), privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+    if (kind === "encryption") this.#add(privateKey, certificates);
+    else writeDurably(this.#file("auth", "pem"), pemOf(certificates), 0o644);
     const enrolment = this.#enrolment();
     this.#writeEnrolment({
       ...enrolment,
       renewAfter: { ...enrolment.renewAfter, [kind]: renewAfter.getTime() },
     });
+  }
+
+  /**
+   * Keeps published certificates for keys that are here, where the files have others: of renewals since the backup that this home
+   * was made of. What is sealed to them names them.
+   * @param published newest first
+   * @param chain CA certificates that were published with them
+   * @returns how many were not known
+   */
+  learn(published: readonly Certificate[], chain: readonly Certificate[]): number {
+    const { encryption } = this.load();
+    const unknown = published.flatMap((certificate) => {
+      if (encryption.some((one) => one.certificate.sha256 === certificate.sha256)) return [];
+      const own = encryption.find((one) => one.certificate.fingerprint === certificate.fingerprint);
+      return own === undefined ? [] : [{ certificate, own }];
+    });
+    for (const { certificate, own } of unknown.toReversed()) {
+      const sameIssuer = Buffer.compare(certificate.issuerDer, own.certificate.issuerDer) === 0;
+      this.#add(own.privateKey, [certificate, ...(sameIssuer ? own.chain : chain)]);
+    }
+    return unknown.length;
   }
 
   storeEnrolment(enrolment: { uuid: string; renewAfter: { auth: Date; encryption: Date } }): void {
@@ -139,8 +158,18 @@ export class KeyFiles {
     return {
       uuid: enrolment.uuid,
       auth,
-      encryption: numbers.map((n) => this.#read(`encryption-${n}`, new Date(enrolment.renewAfter.encryption))),
+      // By age, not by number: one that was learned may be older than one that was asked for before.
+      encryption: numbers
+        .map((n) => this.#read(`encryption-${n}`, new Date(enrolment.renewAfter.encryption)))
+        .sort((a, b) => b.certificate.validity.notBefore.getTime() - a.certificate.validity.notBefore.getTime()),
     };
+  }
+
+  /** Certificates for an encryption key under the next number. */
+  #add(privateKey: KeyObject, certificates: readonly Certificate[]): void {
+    const stem = `encryption-${Math.max(0, ...this.#encryptionNumbers()) + 1}`;
+    writeDurably(this.#file(stem, "pem"), pemOf(certificates), 0o644);
+    writeDurably(this.#file(stem, "key"), privateKey.export({ type: "pkcs8", format: "pem" }) as string);
   }
 
   #enrolment(): Enrolment {
