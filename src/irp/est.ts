@@ -3,9 +3,11 @@ import type { ServiceCaller } from "../peertls-core/service.ts";
 import { writeCertsOnly } from "../pki/certs-only.ts";
 import { parseCsr } from "../pki/csr.ts";
 import * as der from "../pki/der.ts";
+import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { type Authenticating, byCertificate, bySecret } from "./authenticate.ts";
+import { namesOf } from "./csr-names.ts";
 import type { CertificateKind } from "./messages.ts";
 import type { Applicant, Enrolled } from "./registration.ts";
 import { errorReply, statusOfError } from "./reply.ts";
@@ -13,6 +15,8 @@ import { errorReply, statusOfError } from "./reply.ts";
 export interface EstOptions extends Authenticating {
   /** @param socket `request.raw.socket` */
   callerOf: (socket: object) => ServiceCaller;
+  /** Registration authorities of the domain: whoever comes with their certificate may ask for others, named in the request. */
+  registrars?: readonly Identity[];
   log: Log;
 }
 
@@ -40,7 +44,7 @@ export async function est(app: FastifyInstance, o: EstOptions): Promise<void> {
     app.post(`${at}/simpleenroll`, async (request, reply) => {
       const kind = kindOf(request) ?? "auth";
       const csr = csrOf(request);
-      const applicant = await applicantOf(request, o);
+      const applicant = forOther(await applicantOf(request, o), csr, o);
       return enrolled(reply, await o.registration.enrol(applicant, kind, csr, undefined, patience()));
     });
     app.post(`${at}/simplereenroll`, async (request, reply) => {
@@ -77,6 +81,22 @@ async function applicantOf(request: FastifyRequest, o: EstOptions): Promise<Appl
       return bySecret(user, { password: secret }, o);
     throw error;
   });
+}
+
+/** A registrar asks for whom the request names; he vouches for the name, too. */
+function forOther(applicant: Applicant, csr: Buffer, { registrars, domain }: EstOptions): Applicant {
+  const { account, by } = applicant;
+  if (by.method !== "certificate" || registrars?.includes(account.identity) !== true) return applicant;
+  const named = namesOf(csr);
+  if (named === undefined || named.identity === account.identity) return applicant;
+  if (identityDomain(named.identity) !== domain)
+    throw new SuiteError("forbidden", "the request names somebody of another domain", { fault: "peer" });
+  const { identity, name } = named;
+  const { certificate } = by;
+  return {
+    account: { uuid: "", identity, name },
+    by: { method: "registrar", registrar: account.identity, certificate },
+  };
 }
 
 /** 80 bits in Crockford base32, as typed. */

@@ -112,7 +112,7 @@ export function peerCertificate(certificate: Certificate): PeerCertificate {
     der: certificate.der,
     sha256: certificate.sha256,
     fingerprint: certificate.fingerprint,
-    identities: identitiesOf(certificate),
+    identities: identitiesIn(certificate),
     ...(commonName ? { commonName } : {}),
     ...(organisation ? { organisation } : {}),
     named: commonName !== undefined && commonName !== "" && !commonName.includes("@"),
@@ -132,7 +132,11 @@ function firstShown(name: Name, type: Oid): string | undefined {
   return text === undefined ? undefined : shownText(text);
 }
 
-function identitiesOf({ subject, subjectAltNames }: Certificate): PeerCertificate["identities"] {
+/** The identities that names say, the preferred place first. */
+export function identitiesIn({
+  subject,
+  subjectAltNames,
+}: Pick<Certificate, "subject" | "subjectAltNames">): PeerCertificate["identities"] {
   const found = new Map<string, { identity: Identity; source: IdentitySource }>();
   const add = (source: IdentitySource, text: string) => {
     if (found.has(text)) return; // one address in several places is the rule: it is read once

@@ -10,8 +10,17 @@ import {
 } from "./algorithm.ts";
 import { type Fingerprint, fingerprintOfSpki } from "./certificate.ts";
 import * as der from "./der.ts";
-import { encodeName, type Name, readName } from "./name.ts";
-import { attributeType } from "./oid.ts";
+import { encodeExtension, readExtensionList } from "./extension.ts";
+import {
+  encodeRfc822Name,
+  encodeSipUri,
+  encodeSmtpUtf8Mailbox,
+  type GeneralName,
+  readGeneralNames,
+} from "./general-name.ts";
+import type { Identity } from "./identity.ts";
+import { encodeName, type Name, type RdnTemplate, readName } from "./name.ts";
+import { attributeType, extensionType } from "./oid.ts";
 import { SuiteError } from "./suite-error.ts";
 
 /** A certification request (RFC 2986) whose signer has proven to hold the private key. Only the key counts: names are hints. */
@@ -23,15 +32,45 @@ export interface ParsedCsr {
   readonly publicKey: KeyObject;
   readonly fingerprint: Fingerprint;
   readonly subject: Name;
+  /** Content octets of the attributes, as they came. */
+  readonly attributes: Uint8Array;
 }
 
+/** PKCS #9 extensionRequest. */
+const extensionRequest = "1.2.840.113549.1.9.14";
+const maxAttributes = 16;
+
+/** The subjectAltNames that a request asks for. @throws SuiteError syntax, certificate-malformed */
+export function requestedAltNames(csr: Pick<ParsedCsr, "attributes">): GeneralName[] {
+  const cursor = new der.DerCursor(csr.attributes);
+  const found: GeneralName[] = [];
+  for (let count = 0; !cursor.done; count += 1) {
+    if (count === maxAttributes) throw refused("too many attributes");
+    const attribute = new der.DerCursor(cursor.next(der.tag.sequence).content);
+    const type = der.readOid(attribute.next(der.tag.oid));
+    const values = new der.DerCursor(attribute.next(der.tag.set).content);
+    if (type !== extensionRequest) continue;
+    for (const extension of readExtensionList(values.next(der.tag.sequence)))
+      if (extension.type === extensionType.subjectAltName)
+        found.push(...readGeneralNames(expectSequence(der.readDer(extension.value)), maxNames));
+  }
+  return found;
+}
+
+const maxNames = 16;
 const maxCsrBytes = 16 * 1024;
 
-/** A request without attributes, signed as `signatureAlgorithmFor` says. */
-export function makeCsr(o: { privateKey: KeyObject; commonName: string }): Buffer {
+/**
+ * A request, signed as `signatureAlgorithmFor` says.
+ * @param o.identity whose certificate it is to be, for a CA that copies names: in the subject, and as subjectAltName in an
+ * extensionRequest (RFC 2985 §5.4.2)
+ */
+export function makeCsr(o: { privateKey: KeyObject; commonName: string; identity?: Identity }): Buffer {
   const spki = createPublicKey(o.privateKey).export({ type: "spki", format: "der" });
-  const subject = encodeName([[attributeType.commonName, o.commonName]]);
-  const info = der.sequence(der.integer(0), subject, spki, der.implicitConstructed(0));
+  const named = o.identity === undefined ? undefined : namesOf(o.identity);
+  const subject = encodeName([[attributeType.commonName, o.commonName], ...(named?.subject ?? [])]);
+  const attributes = named === undefined ? [] : [named.request];
+  const info = der.sequence(der.integer(0), subject, spki, der.implicitConstructed(0, ...attributes));
   return der.sequence(info, signatureAlgorithmFor(o.privateKey).der, der.bitString(sign(o.privateKey, info)));
 }
 
@@ -52,16 +91,27 @@ export function parseCsr(bytes: Uint8Array): ParsedCsr {
     const subject = readName(cursor.next(der.tag.sequence));
     const spki = cursor.next(der.tag.sequence);
     const key = readKeyInfo(spki);
-    cursor.next(der.contextConstructed(0)); // attributes: nobody asks for them
+    const attributes = cursor.next(der.contextConstructed(0)); // hints: read where somebody asks for them
     cursor.end();
     const publicKey = createPublicKey({ key: Buffer.from(spki.bytes), format: "der", type: "spki" });
     if (!publicKeyAllowed(publicKey)) throw refused("weak key");
     if (signature.unused !== 0 || !verifySignature(algorithm, publicKey, info.bytes, signature.bytes))
       throw refused("proof of possession");
-    return { spki: spki.bytes, key, publicKey, fingerprint: fingerprintOfSpki(spki.bytes), subject, der: own };
+    const fingerprint = fingerprintOfSpki(spki.bytes);
+    return { spki: spki.bytes, key, publicKey, fingerprint, subject, attributes: attributes.content, der: own };
   } catch (cause) {
     throw cause instanceof SuiteError ? cause : refused("key", cause);
   }
+}
+
+function namesOf(identity: Identity): { subject: RdnTemplate[]; request: Buffer } {
+  const ascii = /^[\x21-\x7e]+$/.test(identity);
+  const mail = ascii ? encodeRfc822Name(identity) : encodeSmtpUtf8Mailbox(identity);
+  const names = encodeExtension(extensionType.subjectAltName, false, der.sequence(mail, encodeSipUri(identity)));
+  return {
+    subject: [ascii ? [attributeType.emailAddress, identity] : [attributeType.userId, identity]],
+    request: der.sequence(der.oid(extensionRequest), der.set(der.sequence(names))),
+  };
 }
 
 function expectSequence(element: der.DerElement): Uint8Array {

@@ -1,12 +1,13 @@
 import { createPublicKey, generateKeyPairSync } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { sign, signatureAlgorithmFor } from "../../src/pki/algorithm.ts";
-import { fingerprintOf } from "../../src/pki/certificate.ts";
-import { makeCsr, parseCsr } from "../../src/pki/csr.ts";
+import { fingerprintOf, identitiesIn } from "../../src/pki/certificate.ts";
+import { makeCsr, parseCsr, requestedAltNames } from "../../src/pki/csr.ts";
 import * as der from "../../src/pki/der.ts";
+import { parseIdentity } from "../../src/pki/identity.ts";
 import { encodeName, showName } from "../../src/pki/name.ts";
 import { pemToDer } from "../../src/pki/pem.ts";
 import { SuiteError } from "../../src/pki/suite-error.ts";
@@ -75,3 +76,20 @@ test("with any octet changed a request is refused", () => {
     { numRuns: 1000 },
   );
 });
+
+test.each(["alice@alpha.test", "älice@alpha.test"])(
+  "a request that names %s is read so, by openssl too",
+  async (text) => {
+    const identity = parseIdentity(text);
+    using folder = temporaryFolder();
+    const file = join(folder.path, "a.csr");
+    writeFileSync(file, makeCsr({ privateKey: keys["P-256"], commonName: "Alice", identity }));
+    const csr = parseCsr(readFileSync(file));
+    const names = requestedAltNames(csr);
+    const found = identitiesIn({ subject: csr.subject, subjectAltNames: names });
+    expect(found.map((one) => one.identity)).toEqual([identity]);
+    expect(names).toHaveLength(2);
+    const shown = await openssl(["req", "-inform", "DER", "-in", file, "-noout", "-text"]);
+    expect(shown.output).toContain("Subject Alternative Name");
+  },
+);
