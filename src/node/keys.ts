@@ -119,8 +119,7 @@ export class KeyFiles {
       return own === undefined ? [] : [{ certificate, own }];
     });
     for (const { certificate, own } of unknown.toReversed()) {
-      const sameIssuer = Buffer.compare(certificate.issuerDer, own.certificate.issuerDer) === 0;
-      this.#add(own.privateKey, [certificate, ...(sameIssuer ? own.chain : chain)]);
+      this.#add(own.privateKey, [certificate, ...(sameIssuer(certificate, own.certificate) ? own.chain : chain)]);
     }
     return unknown.length;
   }
@@ -217,6 +216,13 @@ export class KeyFiles {
   #file(stem: string, kind: "key" | "pem"): string {
     return join(this.#home.keys, `${stem}.${kind}`);
   }
+}
+
+/** By the CA's key too: a CA that is succeeded keeps its name. */
+function sameIssuer(one: Certificate, other: Certificate): boolean {
+  const issuer = ({ issuerDer, authorityKeyId }: Certificate) =>
+    Buffer.concat([issuerDer, authorityKeyId ?? new Uint8Array()]);
+  return issuer(one).equals(issuer(other));
 }
 
 function pemOf(certificates: readonly Certificate[]): string {

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { type KeyObject, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
   existsSync,
@@ -16,19 +16,24 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { LAUNCHER } from "../../src/cli/self.ts";
+import { IrpClient } from "../../src/irp/client.ts";
 import { AppPasswords } from "../../src/node/app-passwords.ts";
 import { loadConfig } from "../../src/node/config.ts";
+import { approved } from "../../src/node/enrol.ts";
 import { type Home, homeAt } from "../../src/node/home.ts";
 import { KeyFiles } from "../../src/node/keys.ts";
 import { PeerNode } from "../../src/node/node.ts";
 import { State } from "../../src/node/state.ts";
-import { type Certificate, parseCertificate } from "../../src/pki/certificate.ts";
+import { type Certificate, parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
+import { makeCsr } from "../../src/pki/csr.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
 import { silentLog } from "../../src/pki/log.ts";
 import { pemToDer } from "../../src/pki/pem.ts";
 import { readPkcs12 } from "../../src/smime/pkcs12-read.ts";
+import { seal } from "../../src/smime/seal.ts";
 import { openssl } from "../support/openssl.ts";
 import { enrolPerson, type RunningDomain, startDomain, startNode } from "../support/people.ts";
+import { bytesOf, Pieces } from "../support/smime.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
 async function sixtalk(home: Home, args: readonly string[], input = "") {
@@ -246,6 +251,91 @@ test("a node that runs is backed up as it is at that moment", async () => {
       expect(readFileSync(join(copy.directory, name))).toEqual(readFileSync(join(home.directory, name)));
   } finally {
     await node.stop();
+    await domain.server.stop();
+  }
+});
+
+/** A request that the CA has not seen: for the same one it gives, for a day, the certificate that it gave before. */
+async function renewedForReal(files: KeyFiles, domain: RunningDomain): Promise<void> {
+  const { auth, encryption } = files.load();
+  const privateKey = encryption[0]?.privateKey as KeyObject;
+  const signal = AbortSignal.timeout(10_000);
+  const trust = { anchors: [{ name: domain.name, certificate: domain.root }] };
+  const at = { address: domain.server.ports.irp, domain: domain.name, credentials: auth, clock: () => new Date() };
+  const client = await IrpClient.connect({ ...at, trust }, signal);
+  try {
+    await client.authenticateByCertificate();
+    const csr = makeCsr({ privateKey, commonName: "renewed" });
+    const { certificates, renewAfter } = await approved(await client.renew("encryption", "same", csr), client, signal);
+    files.storeRenewed("encryption", privateKey, certificates, renewAfter);
+  } finally {
+    client.close();
+  }
+}
+
+test("mail that was sealed to a certificate newer than the backup opens in the restored home", async () => {
+  await using folder = await temporaryFolder();
+  const domain = await startDomain(folder.path, "alpha.test");
+  const home = await enrolPerson(folder.path, domain, "alice");
+  const bob = new KeyFiles(await enrolPerson(folder.path, domain, "bob")).load().auth;
+  try {
+    const file = join(folder.path, "alice.p12");
+    const { out } = await sixtalk(home, ["backup", file]);
+    const [, passphrase = ""] = GENERATED.exec(out) ?? [];
+    const files = new KeyFiles(home);
+    await renewedForReal(files, domain);
+    const [renewal] = files.load().encryption;
+    const recipient = peerCertificate(renewal?.certificate as Certificate);
+    // The node of before published it; by then nobody has it but the directory and those who sealed to it.
+    const running = await startNode(home, readFileSync(home.config, "utf8"));
+    try {
+      const published = async () => {
+        const record = await running.directory.lookup(running.identity, { fresh: true }, AbortSignal.timeout(5_000));
+        return record.encryption[0]?.sha256;
+      };
+      await expect.poll(published, { timeout: 20_000 }).toBe(recipient.sha256);
+    } finally {
+      await running.stop();
+    }
+    rmSync(home.directory, { recursive: true });
+    expect(await sixtalk(home, ["restore", file], `${passphrase}\n`)).toMatchObject({ code: 0, err: "" });
+    expect(new KeyFiles(home).load().encryption.map(({ certificate }) => certificate.sha256)).not.toContain(
+      recipient.sha256,
+    );
+
+    const sealed = async (messageId: string) => {
+      const head = `From: bob@alpha.test\r\nTo: alice@alpha.test\r\nMessage-ID: <${messageId}>\r\n`;
+      const entity = `${head}Content-Type: text/plain\r\n\r\nto the renewed one\r\n`;
+      const o = { signer: bob, now: new Date(), recipients: [recipient], profile: "peer", shape: "detached" } as const;
+      return bytesOf(seal(new Pieces(Buffer.from(entity)), o));
+    };
+    const peer = {
+      identity: parseIdentity("bob@alpha.test"),
+      fingerprint: bob.certificate.fingerprint,
+      certificate: peerCertificate(bob.certificate),
+    };
+    const started = { home, config: loadConfig(home.config), log: silentLog, clock: () => new Date() };
+    const node = await PeerNode.start({ ...started, cut: () => undefined });
+    try {
+      // As soon as anybody can come in.
+      const receive = async (id: string) => {
+        const source = new Pieces(await sealed(id));
+        return node.inbox.receiveSealed({ kind: "mail", peer, source, maxBytes: 1e6 }, AbortSignal.timeout(5_000));
+      };
+      expect(await receive("1@alpha.test")).toMatchObject({ duplicate: false });
+      await expect.poll(() => node.keys.encryption.length, { timeout: 20_000 }).toBe(3); // by its own renewal
+      expect(await receive("2@alpha.test")).toMatchObject({ duplicate: false });
+    } finally {
+      await node.stop();
+    }
+    expect(new KeyFiles(home).load().encryption.map(({ certificate }) => certificate.sha256)).toContain(
+      recipient.sha256,
+    );
+    writeFileSync(join(folder.path, "sealed.p7m"), await sealed("3@alpha.test"));
+    const opened = await sixtalk(home, ["open", join(folder.path, "sealed.p7m"), "--out", join(folder.path, "opened")]);
+    expect(opened).toMatchObject({ code: 0, err: "" });
+    expect(readFileSync(join(folder.path, "opened"), "utf8")).toContain("to the renewed one");
+  } finally {
     await domain.server.stop();
   }
 });
