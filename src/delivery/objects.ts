@@ -181,7 +181,9 @@ async function* inParts(
       },
       refused: () => Promise.resolve(),
     });
-    yield object(await make());
+    const copy = await make();
+    // Also if it is sealed anew: the same part, with the same digest, may have been opened there.
+    yield object(sending.parts.has(part) ? { ...copy, again: true } : copy);
   }
   const { name, mediaType, modified } = fileFacts(head);
   const manifest = manifestBytes({

@@ -228,6 +228,23 @@ describe("a large file", () => {
     expect((await onlyFile(other.store))?.equals(bytes)).toBe(true);
   });
 
+  test("whose last yes gets lost is there once, and its parts are not sent again", async () => {
+    await using folder = await temporaryFolder();
+    await using nodes = await pair(folder.path);
+    const { party, other } = nodes;
+    const bytes = randomBytes(300_000);
+    let answered = false;
+    party.endpoint.answer = async (delivery) => {
+      if (!delivery.item.object.includes("manifest") || answered) return handOver(delivery, other);
+      answered = true;
+      await handOver({ ...delivery, yes: () => delivery.no(unreachable()) }, other); // the yes gets lost
+    };
+    const item = await party.outbox.accept(fileDraft(bytes));
+    expect(await party.outbox.settled(item, AbortSignal.timeout(5_000))).toBe("delivered");
+    expect(objectsOf(party).slice(-2)).toEqual([".manifest.p7m", ".manifest.p7m"]);
+    expect((await onlyFile(other.store))?.equals(bytes)).toBe(true);
+  });
+
   test("that the owner cancels stops, and nothing of it is left at the sender", async () => {
     await using folder = await temporaryFolder();
     await using nodes = await pair(folder.path);
@@ -330,16 +347,31 @@ describe("a peer that puts parts together by hand", () => {
   test("may seal a part anew, with another digest: the last one counts, in the file too", async () => {
     await using folder = await temporaryFolder();
     await using other = await receiver(folder.path);
-    const changed = Buffer.concat([randomBytes(100_000), body.subarray(100_000)]);
-    const parts = [await part(0, {}, changed.subarray(0, 100_000)), await part(1), await part(2)];
-    for (const sealed of [await part(0), parts[1], parts[2], parts[0]]) await give(other, sealed as Buffer);
-    expect(await codeOf(give(other, await manifestOf([await part(0), parts[1] as Buffer, parts[2] as Buffer])))).toBe(
+    const changed = Buffer.concat([body.subarray(0, 100_000), randomBytes(100_000), body.subarray(200_000)]);
+    const parts = [await part(0), await part(1, {}, changed.subarray(100_000, 200_000)), await part(2)];
+    for (const sealed of [parts[0], await part(1), parts[2], parts[1]]) await give(other, sealed as Buffer);
+    expect(await codeOf(give(other, await manifestOf([parts[0] as Buffer, await part(1), parts[2] as Buffer])))).toBe(
       "seal-malformed",
     );
     const { id } = await give(other, await manifestOf(parts));
     expect((await onlyFile(other.store))?.equals(changed)).toBe(true);
     const item = await other.store.item(String(id));
     expect(item.content.digest).toBe(createHash("sha256").update(changed).digest("hex"));
+  });
+
+  test("and sends all again under another transfer, as to another certificate, has one file stored", async () => {
+    await using folder = await temporaryFolder();
+    await using other = await receiver(folder.path);
+    const ids = [];
+    for (const id of [transfer, "cd".repeat(16)]) {
+      const parts = [0, 1, 2].map((n) => part(n, { transfer: id }));
+      for (const sealed of parts) await give(other, await sealed);
+      ids.push(await give(other, await manifestOf(await Promise.all(parts), { transfer: id })));
+    }
+    expect(ids.map(({ duplicate }) => duplicate)).toEqual([false, true]);
+    expect(ids[1]?.id).toBe(ids[0]?.id);
+    expect((await onlyFile(other.store))?.equals(body)).toBe(true);
+    expect(stray(folder.path)).toEqual([]);
   });
 
   test("of a small file gets it stored all the same", async () => {
@@ -380,7 +412,7 @@ describe("a peer that puts parts together by hand", () => {
 
   test("is refused a file beyond the quota before anything of it is written, and is counted once", async () => {
     await using folder = await temporaryFolder();
-    await using other = await receiver(folder.path, { quota: { fileBytes: 400_000 } });
+    await using other = await receiver(folder.path, { quota: { fileBytes: 300_000 } });
     const huge = { total: 400_001, of: 5 };
     expect(await codeOf(give(other, await part(0, huge)))).toBe("seal-too-large");
     expect(await codeOf(give(other, await part(0), 249_999))).toBe("seal-too-large");

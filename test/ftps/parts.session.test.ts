@@ -99,6 +99,18 @@ test("a receiver that was stopped in the middle, and a sender that was, go on wi
   expect(await arrived()).toEqual(expected(bytes));
 });
 
+test("parts that the receiver has lost are sent again, and those that it has are not", async () => {
+  const bytes = randomBytes(6_000_000);
+  const item = await send(bytes);
+  await sent(item, 2_500_000);
+  const { database } = bob.store.inside;
+  await database.call("dropTransfers", await database.call("unfinishedTransfers"));
+  expect(await alice.outbox.settled(item, patience())).toBe("delivered");
+  expect(await arrived()).toEqual(expected(bytes));
+  const usage = await database.call("usage", { peer: aliceKeys.identity, at: Date.now() });
+  expect(usage).toMatchObject({ items: 1, unreadable: 0 });
+});
+
 /** Cuts Bob off in the middle, changes what Alice has kept, and lets it go on. */
 async function damaged(parts: typeof PARTS): Promise<Buffer> {
   await alice[Symbol.asyncDispose]();

@@ -165,6 +165,7 @@ describe("a manifest", () => {
     ["parts in another order", { ...json, parts: [third, first, second] }],
     ["a part that overlaps the next", { ...json, parts: [{ ...first, size: 401 }, second, third] }],
     ["a gap between two", { ...json, parts: [{ ...first, size: 399 }, second, third] }],
+    ["a last part that is larger than the others", { ...json, parts: [first, { ...second, size: 600 }] }],
     ["an empty part", { ...json, parts: [first, second, { ...third, size: 0 }] }],
     ["a hash that is none of ours", { ...json, parts: [{ ...first, digest: `md5:${"0".repeat(32)}` }, second, third] }],
     ["a digest that is too short", { ...json, parts: [{ ...first, digest: "sha256:00" }, second, third] }],
@@ -177,7 +178,7 @@ describe("a manifest", () => {
   test.each([
     ["no JSON", Buffer.from("{")],
     ["no UTF-8", Buffer.from([0x22, 0xff, 0x22])],
-    ["endless", Buffer.alloc(MAX_MANIFEST_BYTES + 1, " ")],
+    ["too long", Buffer.concat([manifestBytes(manifest), Buffer.alloc(MAX_MANIFEST_BYTES, " ")])],
   ])("that is %s is refused", (_what, bytes) => {
     expect(codeOf(() => parseManifest(bytes))).toBe("seal-malformed");
   });
