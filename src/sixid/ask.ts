@@ -34,14 +34,20 @@ export async function ask(http: HttpsClient, question: Question, signal: AbortSi
   throw failureOf(response);
 }
 
+interface Schema {
+  safeParse(value: unknown): { success: boolean; data?: unknown };
+}
+
 /** Async, so that what it throws is watched as any refusal. @throws SuiteError record-rejected for an answer of another form */
-export async function readReply<T>(
-  schema: { safeParse(value: unknown): { success: boolean; data?: unknown } },
-  response: HttpsResponse,
-): Promise<T> {
+export async function readReply<T>(schema: Schema, response: HttpsResponse): Promise<T> {
+  return parseReply(schema, response.body.toString("utf8"));
+}
+
+/** @throws SuiteError record-rejected */
+export function parseReply<T>(schema: Schema, text: string): T {
   let value: unknown;
   try {
-    value = JSON.parse(response.body.toString("utf8"));
+    value = JSON.parse(text);
   } catch (cause) {
     throw rejected("reply", cause);
   }

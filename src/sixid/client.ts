@@ -2,14 +2,14 @@ import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { HttpsClient, HttpsResponse } from "../peertls-core/https-client.ts";
 import type { Certificate, Fingerprint } from "../pki/certificate.ts";
 import { parseCertificate, peerCertificate } from "../pki/certificate.ts";
-import { type Identity, identityDomain } from "../pki/identity.ts";
+import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import { makeAddresses, makeIdentity, type OwnIdentity } from "./announce.ts";
-import { ask, readReply } from "./ask.ts";
+import { ask, parseReply, readReply } from "./ask.ts";
 import type { DeviceAddress, Directory, PeerDevice, PeerRecord } from "./directory.ts";
-import { checkAddresses, checkContinuity, type PinStore, type RecordEvent } from "./pins.ts";
+import { type Continuity, checkAddresses, checkContinuity, type Pin, type PinStore, type RecordEvent } from "./pins.ts";
 import {
   type AddressesBody,
   type DomainsReply,
@@ -20,6 +20,9 @@ import {
   MAX_IDENTITY_BYTES,
   type RecordReply,
   recordReply,
+  type WatchBody,
+  type WatchedReply,
+  watchedReply,
 } from "./records.ts";
 import { checkSignature, type RecordSigner, readSigned, rejected } from "./signed.ts";
 import {
@@ -74,6 +77,7 @@ export class DirectoryClient implements Directory {
     const now = this.#o.clock().getTime();
     const cached = this.#cache.get(identity);
     if (cached !== undefined && cached.until > now && options.fresh !== true) return cached.record;
+    const before = this.#o.pins.find(identity);
     let response: HttpsResponse;
     try {
       response = await this.#watched(identity, this.#ask("GET", recordPath(identity), undefined, signal));
@@ -83,12 +87,25 @@ export class DirectoryClient implements Directory {
     }
     const reply = await this.#watched(identity, readReply<RecordReply>(recordReply, response));
     await this.#watched(identity, this.learnDomain(identityDomain(identity), signal));
-    const record = await this.#watched(identity, this.#accept(identity, reply));
-    this.#cache.delete(identity);
-    this.#cache.set(identity, { record, until: now + reply.maxAge * 1000 });
-    const oldest = this.#cache.keys().next();
-    if (this.#cache.size > MAX_CACHED && !oldest.done) this.#cache.delete(oldest.value);
-    return record;
+    return this.#watched(identity, this.#accept(identity, reply, before));
+  }
+
+  /** What to say to a server from whom one wants to hear what is newer than this. */
+  known(identity: Identity): WatchBody["know"][string] {
+    const pin = this.#o.pins.find(identity);
+    return pin === undefined ? { identity: 0, devices: {} } : { identity: pin.seq, devices: { ...pin.addressSeqs } };
+  }
+
+  /**
+   * Takes what a watched server tells of somebody, as if it had been asked for.
+   * @param data of an event `record` @throws SuiteError as `lookup`
+   */
+  async takeNews(data: string, signal: AbortSignal): Promise<PeerRecord> {
+    const told = parseReply<WatchedReply>(watchedReply, data);
+    const identity = parseIdentity(told.of);
+    const before = this.#o.pins.find(identity);
+    await this.#watched(identity, this.learnDomain(identityDomain(identity), signal));
+    return this.#watched(identity, this.#accept(identity, told, before));
   }
 
   /** Announces where this device is. Behind what the directory has of it already (our clock went back), it goes on from there. */
@@ -196,21 +213,37 @@ export class DirectoryClient implements Directory {
     return { seq: body.seq, hash };
   }
 
-  /** A record of the directory: verified, held against the pin, pinned. */
-  async #accept(identity: Identity, reply: RecordReply): Promise<PeerRecord> {
+  /**
+   * A record of the directory: verified, held against the pin, pinned.
+   * @param before the pin when it was asked for: what is older than a newer word that came meanwhile is no rollback
+   */
+  async #accept(identity: Identity, reply: RecordReply, before: Pin | undefined): Promise<PeerRecord> {
     const read = await this.#read(identity, reply);
     // No await from here on: of two answers that come at once, the second is held against the first one's pin.
     const pin = this.#o.pins.find(identity);
-    const continuity = checkContinuity(pin, read.verified);
-    const addressSeqs: Record<string, number> = { ...pin?.addressSeqs };
-    for (const { addresses } of read.devices) {
-      if (addresses === undefined) continue;
-      checkAddresses(pin, identity, addresses);
-      addressSeqs[addresses.body.device] = addresses.body.seq;
+    let continuity: Continuity;
+    try {
+      continuity = continuityOf(pin, read);
+    } catch (error) {
+      const overtaken = pin !== undefined && JSON.stringify(pin) !== JSON.stringify(before);
+      if (!overtaken || !(error instanceof SuiteError) || error.code !== "record-rollback") throw error;
+      continuityOf(before, read);
+      return recordOf(await this.#read(identity, pin.reply), {
+        stale: false,
+        trust: pin.changed ? "changed" : "pinned",
+      });
     }
+    const addressSeqs: Record<string, number> = { ...pin?.addressSeqs };
+    for (const { addresses } of read.devices)
+      if (addresses !== undefined) addressSeqs[addresses.body.device] = addresses.body.seq;
     this.#pin(read.verified, reply, addressSeqs, continuity.trust === "changed");
     for (const event of continuity.events) this.#o.onEvent(event);
-    return recordOf(read, { stale: false, trust: continuity.trust });
+    const record = recordOf(read, { stale: false, trust: continuity.trust });
+    this.#cache.delete(identity);
+    this.#cache.set(identity, { record, until: this.#o.clock().getTime() + reply.maxAge * 1000 });
+    const oldest = this.#cache.keys().next();
+    if (this.#cache.size > MAX_CACHED && !oldest.done) this.#cache.delete(oldest.value);
+    return record;
   }
 
   /** Verifies an answer's objects, each for itself. */
@@ -279,6 +312,13 @@ const REFUSALS: ReadonlySet<SuiteErrorCode> = new Set(["record-rejected", "recor
 interface ReadRecord {
   verified: VerifiedIdentity;
   devices: { device: PeerDevice; addresses: VerifiedAddresses | undefined; seen: number | undefined }[];
+}
+
+/** @throws SuiteError record-rollback, record-fork, record-rejected */
+function continuityOf(pin: Pin | undefined, { verified, devices }: ReadRecord): Continuity {
+  const continuity = checkContinuity(pin, verified);
+  for (const { addresses } of devices) if (addresses !== undefined) checkAddresses(pin, verified.identity, addresses);
+  return continuity;
 }
 
 function recordOf({ verified, devices }: ReadRecord, as: Pick<PeerRecord, "stale" | "trust">): PeerRecord {

@@ -15,6 +15,8 @@ const port = z.number().int().min(1).max(65_535);
 const MAX_DEVICES = 16;
 /** Requests that wait for one person. */
 export const MAX_BOXED = 100;
+/** People in one watch. */
+export const MAX_WATCHED = 500;
 
 /** Typ `sixid-identity`: the durable part, signed by a listed device. At most 64 KiB. */
 export const identityBody = z.strictObject({
@@ -112,6 +114,21 @@ export type KnownDomainReply = z.infer<typeof knownDomainReply>;
 
 export const domainsReply = z.object({ domains: z.array(knownDomainReply).max(10_000) });
 export type DomainsReply = z.infer<typeof domainsReply>;
+
+/** What a watcher knows: of each person the sequence of his identity object (0: nothing) and of his devices' addresses. */
+export const watchBody = z.strictObject({
+  know: z
+    .record(
+      identity,
+      z.strictObject({ identity: z.number().int().min(0), devices: z.record(fingerprint, z.number().int().min(0)) }),
+    )
+    .refine((know) => Object.keys(know).length <= MAX_WATCHED, { message: "too many" }),
+});
+export type WatchBody = z.infer<typeof watchBody>;
+
+/** An event of the watch: a look-up's answer, and whose. */
+export const watchedReply = recordReply.extend({ of: identity });
+export type WatchedReply = z.infer<typeof watchedReply>;
 
 /** What a domain says of itself, as its server signed it. */
 export const domainReply = z.object({ domain: z.string().max(2 * 65_536) });

@@ -106,7 +106,7 @@ export async function startDirectory(
     accounts,
     https,
     federation,
-    identityOf: async (uuid: string) => (await store.users()).find((user) => user.uuid === uuid)?.identity,
+    identityOf: async (uuid: string) => (await store.userById(uuid))?.identity,
     log,
   });
   await app.ready();

@@ -5,6 +5,7 @@ import type { Identity } from "../../pki/identity.ts";
 import { parseIdentity } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../../pki/suite-error.ts";
+import { type WatchBody, watchBody } from "../records.ts";
 import type { Accounts } from "./accounts.ts";
 import { type Caller, callerOfCertificate, callerOfToken } from "./caller.ts";
 import type { Federation } from "./federation.ts";
@@ -73,6 +74,20 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
     service.otherDomain(await caller(request), request.params.domain),
   );
   app.get("/v1/domains", async (request) => service.domains(await caller(request)));
+  app.post("/v1/watch", async (request, reply) => {
+    const { raw } = reply;
+    const known = body<WatchBody>(watchBody, request);
+    const end = service.feed.watch(await caller(request), known, {
+      write: (text) => {
+        if (!raw.headersSent) raw.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+        raw.write(text);
+        return raw.writableLength;
+      },
+      end: () => raw.destroy(),
+    });
+    raw.once("close", end);
+    return reply.hijack();
+  });
   app.put("/v1/identity", async (request) => service.putIdentity(await caller(request), jws(request)));
   app.put<{ Params: { device: string } }>("/v1/devices/:device/addresses", async (request) =>
     service.putAddresses(await caller(request), request.params.device, jws(request)),

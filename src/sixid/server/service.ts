@@ -11,11 +11,12 @@ import {
   type RecordReply,
 } from "../records.ts";
 import { readSigned } from "../signed.ts";
-import type { DirectoryStore } from "../store/store.ts";
+import type { DirectoryStore, StoredRecord } from "../store/store.ts";
 import { verifyAddresses, verifyIdentity } from "../verify.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Caller } from "./caller.ts";
 import type { Federation, OtherDomain } from "./federation.ts";
+import { Feed } from "./feed.ts";
 import { MAX_HOPS, type Recursion, type RecursiveQuestion } from "./recursion.ts";
 import { RequestBoxes } from "./requests.ts";
 
@@ -38,6 +39,7 @@ const MAX_AGE_SECONDS = 60;
 /** The directory of one domain: the core behind every face of it. */
 export class DirectoryService {
   readonly requests: RequestBoxes;
+  readonly feed: Feed;
   readonly #o: DirectoryServiceOptions;
 
   constructor(options: DirectoryServiceOptions) {
@@ -46,6 +48,7 @@ export class DirectoryService {
     const anchorsFor = async (asked: string) =>
       asked === domain ? anchors() : federation.anchorsOf(asked, "stranger");
     this.requests = new RequestBoxes({ domain, store, accounts, anchorsFor, clock, log });
+    this.feed = new Feed({ domain, store, visible: async (_caller, record) => replyOf(record), clock, log });
   }
 
   /**
@@ -162,14 +165,7 @@ export class DirectoryService {
     const account = await this.#o.accounts.find(identity);
     const record = account === undefined ? undefined : await this.#o.store.record(account.uuid);
     if (record === undefined) throw unknown();
-    const devices: RecordReply["devices"] = {};
-    for (const { fingerprint, addresses, seen } of record.devices) {
-      devices[fingerprint] = {
-        ...(addresses === undefined ? {} : { addresses }),
-        ...(seen === undefined ? {} : { seen }),
-      };
-    }
-    return { identity: record.identity, devices, maxAge: MAX_AGE_SECONDS };
+    return replyOf(record);
   }
 
   async #account(caller: Caller) {
@@ -192,6 +188,17 @@ export class DirectoryService {
     if (!calling || !listed.includes(signer))
       throw new SuiteError("forbidden", "a listed device signs the next object", { fault: "peer" });
   }
+}
+
+function replyOf(record: StoredRecord): RecordReply {
+  const devices: RecordReply["devices"] = {};
+  for (const { fingerprint, addresses, seen } of record.devices) {
+    devices[fingerprint] = {
+      ...(addresses === undefined ? {} : { addresses }),
+      ...(seen === undefined ? {} : { seen }),
+    };
+  }
+  return { identity: record.identity, devices, maxAge: MAX_AGE_SECONDS };
 }
 
 function encoded({ domain, anchors, at }: OtherDomain): KnownDomainReply {

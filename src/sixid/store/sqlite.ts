@@ -3,6 +3,7 @@ import { type Identity, identityDomain } from "../../pki/identity.ts";
 import { SuiteError } from "../../pki/suite-error.ts";
 import { migrate } from "./migrations.ts";
 import type {
+  Change,
   DirectoryStore,
   NewRequest,
   RequestLimits,
@@ -31,6 +32,7 @@ export function openSqliteStore(path: string): DirectoryStore {
 class SqliteStore implements DirectoryStore {
   readonly #database: DatabaseSync;
   readonly #prepared = new Map<string, StatementSync>();
+  readonly #listeners = new Set<(change: Change) => void>();
 
   constructor(database: DatabaseSync) {
     this.#database = database;
@@ -38,6 +40,11 @@ class SqliteStore implements DirectoryStore {
 
   async user(identity: Identity): Promise<StoredUser | undefined> {
     const row = this.#get<UserRow>("select * from users where identity = ?", identity);
+    return row && userOf(row);
+  }
+
+  async userById(uuid: string): Promise<StoredUser | undefined> {
+    const row = this.#get<UserRow>("select * from users where uuid = ?", uuid);
     return row && userOf(row);
   }
 
@@ -113,8 +120,8 @@ class SqliteStore implements DirectoryStore {
       uuid,
     );
     if (row === undefined) return undefined;
-    const devices = this.#all<{ device: string; jws: string; seen: number }>(
-      "select device, jws, seen from addresses where uuid = ?",
+    const devices = this.#all<{ device: string; jws: string; seq: number; seen: number }>(
+      "select device, jws, seq, seen from addresses where uuid = ?",
       uuid,
     );
     return {
@@ -122,7 +129,7 @@ class SqliteStore implements DirectoryStore {
       identity: row.jws,
       seq: row.seq,
       hash: row.hash,
-      devices: devices.map(({ device, jws, seen }) => ({ fingerprint: device, addresses: jws, seen })),
+      devices: devices.map(({ device, jws, seq, seen }) => ({ fingerprint: device, addresses: jws, seq, seen })),
     };
   }
 
@@ -131,7 +138,7 @@ class SqliteStore implements DirectoryStore {
     next: { seq: number; hash: string; jws: string; devices: readonly string[] },
     previous: string,
   ): Promise<"stored" | "stale"> {
-    return this.#transaction(() => {
+    const outcome = this.#transaction(() => {
       const current = this.#get<{ seq: number; hash: string }>(
         "select seq, hash from identities where uuid = ? order by seq desc limit 1",
         uuid,
@@ -152,6 +159,8 @@ class SqliteStore implements DirectoryStore {
       for (const { device } of gone) this.#run("delete from addresses where uuid = ? and device = ?", uuid, device);
       return "stored";
     });
+    if (outcome === "stored") this.#changed({ uuid, what: "record" });
+    return outcome;
   }
 
   async putAddresses(
@@ -169,12 +178,14 @@ class SqliteStore implements DirectoryStore {
       next.jws,
       next.seen,
     );
-    return changed === 1 ? "stored" : "stale";
+    if (changed !== 1) return "stale";
+    this.#changed({ uuid, what: "record" });
+    return "stored";
   }
 
   async putRequest(request: NewRequest, limits: RequestLimits): Promise<RequestOutcome> {
     const { hash, from, signer, to, owner, at, expires, jws } = request;
-    return this.#transaction(() => {
+    const outcome = this.#transaction((): RequestOutcome => {
       this.#run("delete from asked where at <= ?", at - limits.windowMs);
       this.#run("delete from requests where expires <= ?", at);
       const pair = this.#get<{ hash: string; at: number }>(
@@ -215,6 +226,8 @@ class SqliteStore implements DirectoryStore {
       );
       return { outcome: "kept" };
     });
+    if (outcome.outcome === "kept" && owner !== undefined) this.#changed({ uuid: owner, what: "request" });
+    return outcome;
   }
 
   async requestsOf(owner: string, now: number): Promise<{ id: string; jws: string }[]> {
@@ -229,8 +242,17 @@ class SqliteStore implements DirectoryStore {
     this.#run("delete from requests where owner = ? and id = ?", owner, id);
   }
 
+  changes(listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   async close(): Promise<void> {
     this.#database.close();
+  }
+
+  #changed(change: Change): void {
+    for (const listener of this.#listeners) listener(change);
   }
 
   /** The first limit that is reached, and when the oldest request that counts for it came. */

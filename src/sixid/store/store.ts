@@ -23,7 +23,14 @@ export interface StoredRecord {
   identity: string;
   seq: number;
   hash: string;
-  devices: { fingerprint: string; addresses?: string; seen?: number }[];
+  /** `seq`: of the addresses. */
+  devices: { fingerprint: string; addresses?: string; seq?: number; seen?: number }[];
+}
+
+/** What is another than before, of whom. */
+export interface Change {
+  uuid: string;
+  what: "record" | "request";
 }
 
 /** A verified request to be admitted. Times are Unix milliseconds. */
@@ -59,6 +66,7 @@ export type RequestOutcome =
 /** What a domain's directory keeps. Every promise of a write resolves when it is durable. */
 export interface DirectoryStore {
   user(identity: Identity): Promise<StoredUser | undefined>;
+  userById(uuid: string): Promise<StoredUser | undefined>;
   users(): Promise<StoredUser[]>;
   /** @returns false if there is one of that identity already */
   addUser(user: { uuid: string; identity: Identity; name: string }): Promise<boolean>;
@@ -97,6 +105,9 @@ export interface DirectoryStore {
   /** The oldest first, without what has expired. */
   requestsOf(owner: string, now: number): Promise<{ id: string; jws: string }[]>;
   removeRequest(owner: string, id: string): Promise<void>;
+
+  /** Told of each change once it is durable. @returns what ends it */
+  changes(listener: (change: Change) => void): () => void;
 
   close(): Promise<void>;
 }
