@@ -208,10 +208,20 @@ export class DomainServer {
     return {
       credentials: () => this.keys.server,
       revoked: (certificate: Certificate) => this.#registration.isRevoked(certificate),
-      clientAnchors: () => [...this.#ownAnchors(), ...this.#federation.known().flatMap(({ anchors }) => anchors)],
+      // The issuing CAs, too: many programs send their certificate without what is above it.
+      clientAnchors: () => [
+        ...this.#ownAnchors(),
+        ...this.#issuingCas(),
+        ...this.#federation.known().flatMap(({ anchors }) => anchors),
+      ],
       clock: this.#o.clock,
       log: this.#o.log,
     };
+  }
+
+  #issuingCas(): TrustAnchor[] {
+    const { issuing, former } = this.keys;
+    return [issuing, ...former].map(({ certificate }) => ({ name: this.#o.config.name, certificate }));
   }
 
   #ownAnchors(): TrustAnchor[] {

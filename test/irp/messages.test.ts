@@ -7,6 +7,8 @@ import { SuiteError } from "../../src/pki/suite-error.ts";
 
 const irp = (inner: string, attributes = 'v="1" id="7"') => Buffer.from(`<irp ${attributes}>${inner}</irp>`);
 const der = Buffer.from([0x30, 0x01, 0xff]);
+const jws = "eyJh.eyJi.c2ln";
+const facts = { kind: "auth", serial: "5f", notAfter: 2, renewAfter: 1, status: "good" } as const;
 
 describe("every message is read as it was written", () => {
   test.each<Request>([
@@ -21,6 +23,28 @@ describe("every message is read as it was written", () => {
     { type: "renew", kind: "auth", mode: "same", der },
     { type: "renew", kind: "encryption", mode: "new", der },
     { type: "cacerts" },
+    { type: "pending", ref: "00ff" },
+    { type: "revoke", serial: "5f00", reason: "keyCompromise" },
+    { type: "certs" },
+    { type: "certs", kind: "auth", status: "revoked", user: "bob@alpha.test" },
+    { type: "getCert", sha256: "ab".repeat(32) },
+    { type: "getCert", kind: "encryption", user: "bob@alpha.test" },
+    { type: "putCert", certificates: [der, der], csr: der },
+    { type: "status", issuer: "ab".repeat(32), serial: "5f" },
+    { type: "crl" },
+    { type: "crl", issuer: "cd".repeat(32) },
+    { type: "p12s" },
+    { type: "putP12", bytes: der },
+    { type: "getP12", version: 3 },
+    { type: "getP12", version: 3, recovery: " 7K3M <&> " },
+    { type: "users" },
+    { type: "users", after: "bob", q: "a & b" },
+    { type: "getUser", key: "+4989123" },
+    { type: "putUser", aliases: [] },
+    { type: "putUser", name: "Zoë <x>", aliases: ["a", "b"], identity: jws },
+    { type: "getAddr", key: "bob@alpha.test" },
+    { type: "putAddr", jws },
+    { type: "presence", jws },
   ])("request %j", (request) => {
     expect(readRequest(Buffer.from(writeRequest(7, request)))).toEqual({ id: 7, request });
   });
@@ -40,6 +64,29 @@ describe("every message is read as it was written", () => {
       certificates: [der, der],
     },
     { type: "cacerts", certificates: [] },
+    { type: "ok" },
+    { type: "ok", seq: 1_796_083_200_123, reannounceAfter: 3_300, observed: "2001:db8::5" },
+    { type: "ok", version: 4 },
+    { type: "pending", ref: "00ff", retry: 60 },
+    { type: "certs", certs: [] },
+    { type: "certs", certs: [facts, { ...facts, kind: "encryption", status: "revoked" }] },
+    { type: "status", state: "unknown" },
+    { type: "status", state: "revoked", at: 7, reason: "superseded" },
+    { type: "crl", number: 4, next: 1_798_000_000, der },
+    { type: "p12s", versions: [] },
+    { type: "p12s", versions: [1, 2] },
+    { type: "p12", version: 2, bytes: der },
+    {
+      type: "users",
+      more: true,
+      users: [
+        { id: "a@b.test", name: "A & B", aliases: [] },
+        { id: "c@b.test", aliases: ["x"] },
+      ],
+    },
+    { type: "user", id: "a@b.test", identity: jws, aliases: ["x", "y"] },
+    { type: "addr", addresses: [], presence: [] },
+    { type: "addr", addresses: [jws], presence: [jws, jws] },
     { type: "err", code: "busy", retry: 8, text: "a < b" },
     { type: "err", code: "forbidden", text: "" },
   ])("reply %j", (reply) => {
@@ -103,6 +150,26 @@ describe("refused as bad-xml", () => {
     ["a request that is no base64", irp('<csr kind="auth">A*A</csr>')],
     ["a renewal without mode", irp('<renew kind="auth">AAAA</renew>')],
     ["a reply for a request", irp("<proceed/>")],
+    ["a label of 65 letters", irp(`<csr kind="auth" label="${"a".repeat(65)}">AAAA</csr>`)],
+    ["an attribute of 513 letters", irp(`<hello domain="${"a".repeat(513)}"/>`)],
+    ["a revocation without reason", irp('<revoke serial="5f"/>')],
+    ["a reason that leaves a list", irp('<revoke serial="5f" reason="removeFromCRL"/>')],
+    ["a reason of Object's", irp('<revoke serial="5f" reason="constructor"/>')],
+    ["a serial number in capitals", irp('<revoke serial="5F" reason="unspecified"/>')],
+    ["a serial number of 33 octets", irp(`<revoke serial="${"5f".repeat(33)}" reason="unspecified"/>`)],
+    ["a hash that is too short", irp('<getCert sha256="ab"/>')],
+    ["a status that there is not", irp('<certs status="unknown"/>')],
+    ["two users", irp("<certs><user>a</user><user>b</user></certs>")],
+    ["text for a user", irp("<certs>bob</certs>")],
+    ["a certificate without proof", irp("<putCert><x509>AAAA</x509></putCert>")],
+    ["a proof without certificate", irp("<putCert><csr>AAAA</csr></putCert>")],
+    ["nine certificates", irp(`<putCert>${"<x509>AAAA</x509>".repeat(9)}<csr>AAAA</csr></putCert>`)],
+    ["two names", irp("<putUser><name>a</name><name>b</name></putUser>")],
+    ["an object that is not signed", irp("<putAddr>eyJh.eyJi</putAddr>")],
+    ["a key that is empty", irp("<getUser><key> </key></getUser>")],
+    ["a key without its element", irp("<getAddr>bob@alpha.test</getAddr>")],
+    ["a backup that is none", irp("<putP12/>")],
+    ["a version that is none", irp('<getP12 version="last"/>')],
     ["2,049 elements side by side", irp("<a/>".repeat(2_048))],
     ["a thousand levels", irp(deep(1_000))],
     ["a hundred thousand levels", irp(deep(100_000))],
@@ -142,11 +209,14 @@ test("what is written cannot become markup", () => {
 });
 
 describe("state × request (irp.md §2.2)", () => {
-  const types: Request["type"][] = ["hello", "starttls", "auth", "csr", "renew", "cacerts"];
+  const later = ["pending", "revoke", "certs", "getCert", "putCert", "status", "p12s", "putP12", "getP12"] as const;
+  const people = ["users", "getUser", "putUser", "getAddr", "putAddr", "presence"] as const;
+  const types: Request["type"][] = ["hello", "starttls", "auth", "csr", "renew", "cacerts", "crl", ...later, ...people];
+  const rest = (told: string) => Array.from({ length: later.length + people.length }, () => told);
   test.each<[SessionState, string[]]>([
-    ["plain", ["yes", "yes", "tls-required!", "tls-required!", "tls-required!", "tls-required!"]],
-    ["tls", ["yes", "bad-xml!", "yes", "auth-required", "auth-required", "yes"]],
-    ["ready", ["yes", "bad-xml!", "yes", "yes", "yes", "yes"]],
+    ["plain", ["yes", "yes", ...Array.from({ length: 5 }, () => "tls-required!"), ...rest("tls-required!")]],
+    ["tls", ["yes", "bad-xml!", "yes", "auth-required", "auth-required", "yes", "yes", ...rest("auth-required")]],
+    ["ready", ["yes", "bad-xml!", "yes", "yes", "yes", "yes", "yes", ...rest("yes")]],
   ])("%s", (state, expected) => {
     const told = types.map((type) => {
       const one = ruling(state, type);
