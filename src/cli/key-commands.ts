@@ -1,12 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { isCancel, password } from "@clack/prompts";
 import { Command } from "commander";
 import { createDurably } from "../irp/key-file.ts";
 import { makeBackup, restoreBackup } from "../node/backup.ts";
 import { loadConfig } from "../node/config.ts";
+import type { Home } from "../node/home.ts";
 import { KeyFiles } from "../node/keys.ts";
 import { exportPkcs12 } from "../node/own-pkcs12.ts";
 import { readCertificates } from "../node/trust-rules.ts";
@@ -45,9 +46,7 @@ function backupCommand(): Command {
     });
     process.stdout.write(
       `Wrote ${path}: ${made.identity}, ${made.keys} keys, ${made.certificates} certificates, settings, contacts and trust.\n${shown}` +
-        (made.domain
-          ? "This home is a domain's server, too: its directory and CA are not in it. Copy the folder domain.\n"
-          : "") +
+        (made.domain === undefined ? "" : domainIsNotInIt(made.domain, home)) +
         `To come back from it, when this home is gone: ${commandLine(home)} restore ${quoted(path)}\n`,
     );
   });
@@ -67,9 +66,11 @@ function restoreCommand(): Command {
     const file = readGiven(path);
     const typed = o.passphraseFile === undefined ? await askPassphrase() : firstLine(o.passphraseFile);
     const backup = { home, file, passphrases: typedPassphrases(typed) };
-    const { identity, keys } = await interruptible((signal) => restoreBackup(backup, signal));
+    const { identity, keys, domain } = await interruptible((signal) => restoreBackup(backup, signal));
     process.stdout.write(
-      `You are ${identity}, with ${keys} keys. It lies in ${home.directory}.\nNext: ${commandLine(home)} start\n`,
+      `You are ${identity}, with ${keys} keys. It lies in ${home.directory}.\n` +
+        (domain === undefined ? "" : domainIsMissing(domain, home)) +
+        `Next: ${commandLine(home)} start\n`,
     );
   });
 }
@@ -95,6 +96,21 @@ function exportCommand(): Command {
     await interruptible(async (signal) => writeNew(path, await exportPkcs12(what, signal)));
     process.stdout.write(`Wrote ${path}: the keys of ${identity}.\n${shown}`);
   });
+}
+
+function domainIsNotInIt(domain: string, { domain: folder }: Home): string {
+  return (
+    `This home is also the server of ${domain}: directory, CA and accounts are NOT in this backup, and without them nobody in ${domain}\n` +
+    `can be found or get certificates, you neither. Stop it, and keep a copy of this folder with the file: ${folder}\n`
+  );
+}
+
+function domainIsMissing(domain: string, { domain: folder, config, directory }: Home): string {
+  return (
+    `This home was also the server of ${domain}, which is not restored. Before the start, put your copy of its folder to\n` +
+    `  ${folder}\nand its settings back: cat ${quoted(join(directory, "domain.yaml"))} >> ${quoted(config)}\n` +
+    `Without that copy ${domain} is gone: somebody has to begin it anew, with another CA.\n`
+  );
 }
 
 function withPassphrase(command: Command, example: string, about: string): Command {

@@ -12,7 +12,7 @@ import { basename, dirname, join, relative } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
 import { gunzip, gzip } from "node:zlib";
-import { parseDocument } from "yaml";
+import { parse, parseDocument, stringify } from "yaml";
 import { z } from "zod";
 import { syncDirectory, writeDurably } from "../irp/key-file.ts";
 import { fingerprintOf, parseCertificate } from "../pki/certificate.ts";
@@ -40,8 +40,10 @@ const MAX_FILES_BYTES = 256 * 1_048_576;
 
 /** What the secret bag has, as JSON, compressed: names relative to the home, contents in base64. */
 const FILES = z.object({ format: z.literal(1), files: z.record(z.string(), z.base64()) });
+/** The domain's part of the configuration, where the home was a domain's server, too. */
+const DOMAIN_PART = "domain.yaml";
 const NAME =
-  /^(?:sixtalk\.yaml|state\.db|keys\/(?:enrolment\.json|local-ca\.key|auth\.pem|encryption-\d{1,9}\.pem)|anchors\/[\w@+-][\w@+.-]{0,200})$/;
+  /^(?:sixtalk\.yaml|domain\.yaml|state\.db|keys\/(?:enrolment\.json|local-ca\.key|auth\.pem|encryption-\d{1,9}\.pem)|anchors\/[\w@+-][\w@+.-]{0,200})$/;
 
 export interface Backup {
   file: Buffer;
@@ -49,8 +51,8 @@ export interface Backup {
   /** Private keys, and certificates of theirs, in it. */
   keys: number;
   certificates: number;
-  /** Whether this home is a domain's server too; of that, nothing is in it. */
-  domain: boolean;
+  /** The domain that this home is the server of, too. Of its directory and CA nothing is in the backup. */
+  domain?: string;
 }
 
 /**
@@ -92,7 +94,7 @@ export async function makeBackup(
   );
   if (file.length > MAX_BACKUP_BYTES) throw new SuiteError("limit-exceeded", "too large a backup", { fault: "local" });
   const certificates = keys.reduce((sum, key) => sum + key.certificates.length, 0);
-  return { file, identity, keys: keys.length, certificates, domain: domain !== undefined };
+  return { file, identity, keys: keys.length, certificates, ...(domain === undefined ? {} : { domain: domain.name }) };
 }
 
 /**
@@ -108,7 +110,7 @@ export async function restoreBackup(
     passphrases: readonly string[];
   },
   signal?: AbortSignal,
-): Promise<{ identity: Identity; keys: number }> {
+): Promise<Restored> {
   const { home } = o;
   refuseUsed(home);
   const backup = await readWith(o.passphrases, o.file, signal);
@@ -126,8 +128,15 @@ export async function restoreBackup(
   }
 }
 
+export interface Restored {
+  identity: Identity;
+  keys: number;
+  /** The domain that the home was the server of, too: its directory and CA have to be put back by hand, its settings stand in `domain.yaml`. */
+  domain?: string;
+}
+
 /** Beside the home first, then in its place by one rename. */
-function placed(files: ReadonlyMap<string, Buffer>, backup: Pkcs12, home: Home): { identity: Identity; keys: number } {
+function placed(files: ReadonlyMap<string, Buffer>, backup: Pkcs12, home: Home): Restored {
   const target = existsSync(home.directory) ? realpathSync(home.directory) : home.directory;
   const parent = dirname(target);
   mkdirSync(parent, { recursive: true });
@@ -139,14 +148,22 @@ function placed(files: ReadonlyMap<string, Buffer>, backup: Pkcs12, home: Home):
     for (const [name, content] of files) writeDurably(join(made.directory, name), content);
     const keys = writeKeys(made, backup);
     const identity = checked(made);
+    const part = files.get(DOMAIN_PART);
+    const domain = part === undefined ? undefined : loadDomainPart(part);
     refuseUsed(home);
     renameSync(made.directory, target); // which replaces nothing but an empty folder
     syncDirectory(target);
-    return { identity, keys };
+    return { identity, keys, ...(domain === undefined ? {} : { domain }) };
   } catch (error) {
     rmSync(made.directory, { recursive: true, force: true });
     throw error;
   }
+}
+
+function loadDomainPart(part: Buffer): string {
+  const result = z.object({ domain: z.object({ name: z.string() }) }).safeParse(parse(part.toString()));
+  if (!result.success) throw new SuiteError("syntax", "not a backup that this version reads", { fault: "local" });
+  return result.data.domain.name;
 }
 
 function refuseUsed({ directory }: Home): void {
@@ -216,9 +233,10 @@ function checked(home: Home): Identity {
 }
 
 function filesOf(home: Home): Record<string, string> {
-  const { config, anchors } = portableConfig(home);
+  const { config, domain, anchors } = portableConfig(home);
   const files: [string, Uint8Array][] = [
     ...anchors,
+    ...(domain === undefined ? [] : [[DOMAIN_PART, Buffer.from(domain)] as [string, Uint8Array]]),
     ["sixtalk.yaml", Buffer.from(config)],
     ["state.db", stateOf(home)],
   ];
@@ -229,8 +247,11 @@ function filesOf(home: Home): Record<string, string> {
   );
 }
 
-/** The configuration without the domain's part, and with every file that it names in `anchors/`. */
-function portableConfig(home: Home): { config: string; anchors: [string, Uint8Array][] } {
+/**
+ * The configuration with every file that it names in `anchors/`, and without the domain's part, which stands by itself: a home that
+ * has the part and not the CA would make another CA, which nobody knows.
+ */
+function portableConfig(home: Home): { config: string; domain?: string; anchors: [string, Uint8Array][] } {
   const document = parseDocument(readFileSync(home.config, "utf8"));
   const { peer, trust } = loadConfig(home.config);
   const anchors: [string, Uint8Array][] = [];
@@ -242,8 +263,13 @@ function portableConfig(home: Home): { config: string; anchors: [string, Uint8Ar
   };
   if (peer !== undefined) take(["peer", "directory", "anchor"], peer.directory.anchor);
   for (const [at, { file }] of trust.anchors.entries()) take(["trust", "anchors", at, "file"], file);
+  const { domain } = document.toJS() as { domain?: unknown };
   document.delete("domain");
-  return { config: document.toString(), anchors };
+  return {
+    config: document.toString(),
+    ...(domain === undefined ? {} : { domain: stringify({ domain }) }),
+    anchors,
+  };
 }
 
 /** A copy of the state as of now, whoever writes to it. */
