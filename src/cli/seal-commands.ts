@@ -1,5 +1,5 @@
 import { createPrivateKey } from "node:crypto";
-import { createReadStream, existsSync, readdirSync, readFileSync } from "node:fs";
+import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Command } from "commander";
@@ -17,11 +17,14 @@ import { PartFile } from "../smime/part-file.ts";
 import { algorithmsOf, type Profile } from "../smime/profile.ts";
 import { type Layer, type Read, read } from "../smime/read.ts";
 import { checkRecipient } from "../smime/recipient-write.ts";
+import { untilAborted } from "../smime/sealed-input.ts";
 import type { VerifiedSignature } from "../smime/signed-verify.ts";
 import { opaqueSignedData, type Signer } from "../smime/signed-write.ts";
 import { print, withJson } from "./asking.ts";
 import { ask } from "./client.ts";
 import { homeOf } from "./home.ts";
+import { interruptible } from "./interruptible.ts";
+import { Progress } from "./progress.ts";
 
 const ASK_MS = 30_000;
 const CHUNK = { highWaterMark: 262_144 };
@@ -60,10 +63,14 @@ function sealCommand(): Command {
       for (const { certificate } of people) checkRecipient(certificate, now);
       const isNode = o.gcm === true || people.every(({ gcm }) => gcm);
       const profile: Profile = isNode ? "peer" : "foreign";
-      const signed = opaqueSignedData(bytesOf(file), signer, now);
       const certificates = people.map(({ certificate }) => certificate);
       const out = resolve(o.out ?? `${file}.p7m`);
-      await written(envelopedData(signed, certificates, algorithmsOf(profile)), out);
+      await interruptible((signal) =>
+        shown("sealing", file, async (content) => {
+          const signed = opaqueSignedData(untilAborted(content, signal), signer, now);
+          await written(envelopedData(signed, certificates, algorithmsOf(profile)), out);
+        }),
+      );
       const cipher = algorithmsOf(profile).content.name;
       print(
         self,
@@ -162,13 +169,11 @@ async function withRead(
 ): Promise<void> {
   const directory = await mkdtemp(join(dirname(beside), ".sixtalk-"));
   try {
-    await using found = await read(bytesOf(file), {
-      ...o,
-      directory,
-      candidates: [],
-      maxBytes: Number.MAX_SAFE_INTEGER,
+    const options = { ...o, directory, candidates: [], maxBytes: Number.MAX_SAFE_INTEGER };
+    await interruptible(async (signal) => {
+      await using found = await shown("reading", file, (content) => read(content, options, signal));
+      await use(found);
     });
-    await use(found);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
@@ -287,7 +292,21 @@ function anchorsOf(home: Home, { anchor }: VerifyOptions): TrustAnchor[] {
 function bytesOf(file: string): AsyncIterable<Buffer> {
   if (!existsSync(file))
     throw new SuiteError("not-found", "there is no such file", { fault: "local", details: { file } });
+  if (statSync(file).isDirectory())
+    throw new SuiteError("not-found", "this is a folder, not a file", { fault: "local", details: { file } });
   return createReadStream(file, CHUNK);
+}
+
+/** Tells on the terminal how far it is with the file. */
+async function shown<T>(what: string, file: string, use: (content: AsyncIterable<Buffer>) => Promise<T>): Promise<T> {
+  const content = bytesOf(file);
+  const { size: total } = statSync(file);
+  const progress = new Progress(what, { total, terminal: process.stderr, now: () => performance.now() });
+  try {
+    return await use(progress.through(content));
+  } finally {
+    progress.end();
+  }
 }
 
 /** Whole and durable, or not there. */

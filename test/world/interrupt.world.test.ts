@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { stringify } from "yaml";
@@ -31,8 +31,17 @@ writeFileSync(path("root.pem"), derToPem(domain.root.certificate.der, "CERTIFICA
 const directory = { host: "::1", anchor: path("root.pem") };
 writeFileSync(home.config, stringify({ peer: { identity: alice.identity, name: "Alice", directory } }));
 
-/** Ends the command when its thread derives a key. */
+/** Ends the command when its thread derives a key, or when `begun` says so. */
 async function interrupted(signal: "SIGINT" | "SIGTERM", at: string, ...args: string[]) {
+  return interruptedWhen(undefined, signal, at, ...args);
+}
+
+async function interruptedWhen(
+  begun: (() => boolean) | undefined,
+  signal: "SIGINT" | "SIGTERM",
+  at: string,
+  ...args: string[]
+) {
   const child = spawn(process.execPath, [LAUNCHER, "--home", at, ...args]);
   const text = { out: "", err: "" };
   child.stdout.on("data", (chunk: Buffer) => void (text.out += chunk.toString()));
@@ -46,7 +55,9 @@ async function interrupted(signal: "SIGINT" | "SIGTERM", at: string, ...args: st
       return []; // one of them has ended just now
     }
   };
-  await expect.poll(threads, { timeout: 20_000, interval: 5 }).toContain("WorkerThread");
+  const patience = { timeout: 20_000, interval: 5 };
+  if (begun === undefined) await expect.poll(threads, patience).toContain("WorkerThread");
+  else await expect.poll(begun, patience).toBe(true);
   child.kill(signal);
   const began = performance.now();
   const [code] = await closed;
@@ -71,4 +82,22 @@ test("Ctrl-C ends a restore that takes long, and leaves no home", async () => {
   expect(await interrupted("SIGINT", path("other"), ...restore)).toEqual(gone);
   expect(existsSync(path("other"))).toBe(false);
   expect(readdirSync(folder.path).filter((name) => name.includes("restoring"))).toEqual([]);
+});
+
+test("Ctrl-C ends seal, open and verify in the middle of a large file, and leaves nothing of it", async () => {
+  const large = path("large");
+  writeFileSync(large, "");
+  truncateSync(large, 400_000_000);
+  const encryption = ["--cert", join(home.keys, "encryption-1.pem"), "--key", join(home.keys, "encryption-1.key")];
+  const to = ["--to", join(home.keys, "encryption-1.pem"), "--gcm"];
+  const seal = spawn(process.execPath, [LAUNCHER, "--home", home.directory, "seal", large, ...to]);
+  expect(await once(seal, "close")).toEqual([0, null]);
+  const before = readdirSync(folder.path);
+  const parts = () =>
+    (readdirSync(folder.path, { recursive: true }) as string[]).some((name) => name.endsWith(".part"));
+  const end = (...args: string[]) => interruptedWhen(parts, "SIGINT", home.directory, ...args);
+  expect(await end("seal", large, ...to, "--out", path("again.p7m"))).toEqual(gone);
+  expect(await end("open", `${large}.p7m`, ...encryption, "--out", path("opened"))).toEqual(gone);
+  expect(await end("verify", `${large}.p7m`)).toEqual(gone);
+  expect(readdirSync(folder.path)).toEqual(before);
 });
