@@ -1,18 +1,18 @@
-import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
-import { webAnchors } from "../peertls-core/web-anchors.ts";
+import type { HttpsClient } from "../peertls-core/https-client.ts";
 import type { Identity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
-import type { Locator } from "../sixid/locate.ts";
+import type { DirectoryClient, KnownDomain } from "../sixid/client.ts";
 import { type Boxed, RequestBox } from "../sixid/request-box.ts";
 import type { PeerNode } from "./node.ts";
 import { pause } from "./pause.ts";
 
 export interface BoxOptions {
   node: PeerNode;
+  directory: DirectoryClient;
   /** Kept connections to the own domain's server. */
   http: HttpsClient;
-  locator: Pick<Locator, "servers">;
+  httpTo: (domain: KnownDomain) => HttpsClient;
   /** Whether the owner wants to hear of strangers in this way. */
   wanted: () => boolean;
   clock: () => Date;
@@ -29,21 +29,12 @@ export class Box {
 
   constructor(options: BoxOptions) {
     this.#o = options;
-    const { node, http, locator, clock } = options;
+    const { node, directory, http, httpTo, clock } = options;
     this.#box = new RequestBox({
       identity: node.identity,
       http,
-      directory: node.directory,
-      httpTo: ({ domain, at, anchors }) =>
-        httpsClient({
-          addresses: () => (at === undefined ? locator.servers("sixid", domain) : [at]),
-          serverName: domain,
-          // Whom the own server did not find by its configuration proves itself to us as to it.
-          anchors: () =>
-            at === undefined ? webAnchors() : anchors.map((certificate) => ({ name: domain, certificate })),
-          credentials: () => node.keys.auth,
-          clock,
-        }),
+      directory,
+      httpTo,
       anchorsFor: (domain) => node.anchorsFor(domain),
       clock,
     });

@@ -11,9 +11,7 @@ import { openStore, type Store } from "../delivery/store.ts";
 import { systemTime } from "../delivery/time.ts";
 import { FtpsEndpoint } from "../ftps/endpoint.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
-import { systemDns } from "../peertls-core/dns.ts";
 import type { Denial } from "../peertls-core/door.ts";
-import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import { type Interfaces, LocalAddresses } from "../peertls-core/interfaces.ts";
 import type { PeerTls } from "../peertls-core/peertls.ts";
 import type { Revocations } from "../peertls-core/revocation.ts";
@@ -24,24 +22,20 @@ import type { Log } from "../pki/log.ts";
 import { type TrustAnchor, validatePath } from "../pki/path.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
-import { DirectoryClient, type KnownDomain } from "../sixid/client.ts";
-import type { PeerRecord } from "../sixid/directory.ts";
-import { Locator, pinnedName } from "../sixid/locate.ts";
+import type { DirectoryClient } from "../sixid/client.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
 import { SmtpEndpoint } from "../smtp/endpoint.ts";
-import { ownAddresses } from "./addresses.ts";
-import { Announcer } from "./announcer.ts";
+import type { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
-import { Box } from "./box.ts";
+import type { Box } from "./box.ts";
 import { type ClassicPorts, openClassic } from "./classic.ts";
 import { type Config, dialRanges, type PeerConfig } from "./config.ts";
 import { type Core, openCore } from "./core.ts";
-import { deviceLabel, ownRecord } from "./enrol.ts";
 import type { Difference, PeerHistory } from "./history.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys, sealSigner } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
-import { OwnCertificates } from "./own-certificates.ts";
+import { anchorsOf, OwnDirectory } from "./own-directory.ts";
 import { Renewal } from "./renewal.ts";
 import { Requests } from "./requests.ts";
 import { State } from "./state.ts";
@@ -60,8 +54,8 @@ export interface NodeOptions {
   interfaces?: () => Interfaces;
 }
 
-/** Another domain that does not answer in this time is asked for again with the next announcement. */
-const LEARN_MS = 20_000;
+/** After these there may be others to be watched. */
+const WATCHES: ReadonlySet<NodeEvent["type"]> = new Set(["contact.added", "contact.removed", "item.accepted"]);
 
 /** The peer role: one person's node, put together and running. */
 export class PeerNode {
@@ -71,9 +65,7 @@ export class PeerNode {
   readonly access: AppPasswords;
   readonly trust: Trust;
   readonly peerTls: PeerTls;
-  readonly directory: DirectoryClient;
   readonly requests: Requests;
-  readonly box: Box;
   readonly sip: SipEndpoint;
   readonly smtp: SmtpEndpoint;
   readonly ftps: FtpsEndpoint;
@@ -83,7 +75,6 @@ export class PeerNode {
   readonly startedAt: Date;
   readonly store: Store;
   readonly inbox: Inbox;
-  readonly announcer: Announcer;
   readonly renewal: Renewal;
   /** Made by `start`. */
   outbox!: Outbox;
@@ -93,12 +84,11 @@ export class PeerNode {
   /** The last reload found something wrong; what was in force before still is. */
   reloadFailed = false;
   readonly #core: Core;
-  readonly #http: HttpsClient;
   readonly #stopping = new AbortController();
   readonly #files: KeyFiles;
-  readonly #ownCertificates: OwnCertificates;
   readonly #rules: TrustKeeper;
   readonly #addresses: LocalAddresses;
+  readonly #directory: OwnDirectory;
   #classic: ClassicPorts = {};
 
   static async start(o: NodeOptions): Promise<PeerNode> {
@@ -165,26 +155,17 @@ export class PeerNode {
     this.history = core.history;
     this.startedAt = o.clock();
     this.access = new AppPasswords(state, this.identity);
-    const domain = identityDomain(this.identity);
-    const ownAnchors: TrustAnchor[] = anchor.map((certificate) => ({ name: domain, certificate }));
-    this.#http = httpsClient({
-      addresses: () => [{ host: config.directory.host, port: config.directory.port }],
-      serverName: domain,
-      indicatedName: pinnedName(domain),
-      anchors: () => ownAnchors,
-      credentials: () => this.keys.auth,
-      clock: o.clock,
-    });
-    this.directory = new DirectoryClient({
-      http: this.#http,
-      uuid: keys.uuid,
-      signer: () => this.keys.auth,
-      anchorsFor: (asked) => (asked === domain ? ownAnchors : this.#rules.directoryAnchors(asked)),
-      pins: state,
+    this.#addresses = new LocalAddresses(o.interfaces === undefined ? {} : { interfaces: o.interfaces });
+    const ownAnchors = anchorsOf(identityDomain(this.identity), anchor);
+    this.#directory = new OwnDirectory({
+      node: this,
+      config: { ...o.config, peer: config },
+      files,
+      rules: this.#rules,
+      anchors: ownAnchors,
+      interfaces: () => this.#addresses.interfaces,
       clock: o.clock,
       log: o.log,
-      onEvent: (event) => this.noteRecordEvent(event),
-      onDomain: (found) => this.#rules.learnOne(found),
     });
     this.applyTrust();
     this.store = store;
@@ -199,23 +180,6 @@ export class PeerNode {
       }),
     });
     this.requests = new Requests({ node: this, log: o.log, clock: o.clock });
-    const wanted = () => this.#rules.config.requests.box;
-    const locator = new Locator({ dns: systemDns(o.config.dns.servers), clock: o.clock, random: Math.random });
-    this.box = new Box({ node: this, http: this.#http, locator, wanted, log: o.log, clock: o.clock });
-    this.#addresses = new LocalAddresses(o.interfaces === undefined ? {} : { interfaces: o.interfaces });
-    const { directory, identity } = this;
-    const onLearned = () => this.reloadKeys();
-    this.#ownCertificates = new OwnCertificates({ files, identity, directory, onLearned, log: o.log });
-    this.announcer = new Announcer({
-      identity: this.identity,
-      directory: this.directory,
-      own: () => ownRecord(this.identity, config.name, deviceLabel(), this.keys, o.clock()),
-      onOwnRecord: (told) => this.#ownCertificates.learn(told),
-      addresses: () => ownAddresses(config, this.ports.peer.port, this.#addresses.interfaces),
-      onDomains: (domains) => this.#learnDomains(domains),
-      onState: (state, error) => this.#directoryIs(state, error),
-      log: o.log,
-    });
     this.renewal = new Renewal({
       files,
       identity: this.identity,
@@ -237,7 +201,7 @@ export class PeerNode {
   /** Puts the present rules in force: the file's, the owner's, the directory's anchors. Open connections are judged again. */
   applyTrust(): void {
     this.#rules.apply();
-    this.#met(this.keys.auth.certificate, this.keys.auth.chain);
+    this.met(this.keys.auth.certificate, this.keys.auth.chain);
   }
 
   /** A contact may come in and is written to without asking. @returns whether it is new */
@@ -245,7 +209,7 @@ export class PeerNode {
     const added = this.state.addContact(identity, name, this.#o.clock());
     if (added) {
       this.applyTrust();
-      this.#learnDomainOf(identity);
+      this.#directory.learnDomainOf(identity);
       await this.store.appendEvent({ type: "contact.added", identity, name });
     }
     return added;
@@ -284,6 +248,18 @@ export class PeerNode {
       this.#o.log.warn({ ...event }, "a person's record changed its keys");
       this.#append({ type: "record.changed", identity, change: type });
     }
+  }
+
+  get directory(): DirectoryClient {
+    return this.#directory.client;
+  }
+
+  get announcer(): Announcer {
+    return this.#directory.announcer;
+  }
+
+  get box(): Box {
+    return this.#directory.box;
   }
 
   get home(): Home {
@@ -338,12 +314,12 @@ export class PeerNode {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#directory.stop();
     this.#addresses.close();
     for (const endpoint of this.#endpoints) await endpoint.stop();
     await this.outbox.stop();
     await this.#core.close();
     await this.store.close();
-    this.#http.close();
     this.state.close();
   }
 
@@ -352,7 +328,7 @@ export class PeerNode {
     this.outbox = await makeOutbox({
       store,
       directory: {
-        lookup: (identity, options, signal) => this.#lookup(identity, options, signal),
+        lookup: (identity, options, signal) => this.#directory.lookup(identity, options, signal),
         publishAddresses: (addresses, signal) => this.directory.publishAddresses(addresses, signal),
       },
       seal: smimeSealer({
@@ -382,59 +358,26 @@ export class PeerNode {
       const { body } = event;
       // Who took one thing admits us: what was held because he did not may go as well.
       if (body.type === "receipt.changed" && body.state === "delivered") this.outbox.wake(parseIdentity(body.to));
+      if (WATCHES.has(body.type)) this.#directory.peopleChanged();
     });
-    await this.#ownCertificates.catchUp(this.#stopping.signal);
+    await this.#directory.catchUp();
     await peerTls.listen(config.listen);
     this.#classic = await openClassic(peerTls, config);
     peerTls.follow(this.#addresses);
-    this.#addresses.onChange((lost) => {
-      if (lost.size > 0) this.#http.close(); // what it kept may have ended there; it opens others
-      this.announcer.addressesChanged();
-    });
+    this.#addresses.onChange((lost) => this.#directory.addressesChanged(lost));
     this.outbox.start();
-    void this.announcer.run(this.#stopping.signal);
+    this.#directory.start();
     void this.renewal.run(this.#stopping.signal);
-    void this.box.run(this.#stopping.signal);
   }
 
-  #learnDomains(known: readonly KnownDomain[]): void {
-    this.#rules.learn(known);
-    for (const { identity } of this.state.contacts()) this.#learnDomainOf(identity);
-    this.box.lookSoon(); // with these anchors
-    this.requests.tryHeld().catch((error: unknown) => this.#o.log.error({ error: asSuiteError(error) }, "not tried"));
-  }
-
-  /** The gate has to know who vouches for a contact before he comes. */
-  #learnDomainOf(identity: Identity): void {
-    const { log } = this.#o;
-    this.directory
-      .learnDomain(identityDomain(identity), AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LEARN_MS)]))
-      .catch((error: unknown) =>
-        log.info({ identity, error: asSuiteError(error) }, "a contact's domain is not known yet"),
-      );
-  }
-
-  #directoryIs(state: "available" | "unavailable", error?: unknown): void {
+  noteDirectory(state: "available" | "unavailable", error?: unknown): void {
     if (state === "unavailable") this.#o.log.warn({ error: asSuiteError(error) }, "the directory is away");
     this.#append({ type: "directory.state", state });
     if (state === "available") this.outbox.directoryBack();
   }
 
-  async #lookup(identity: Identity, options: { fresh?: boolean }, signal: AbortSignal): Promise<PeerRecord> {
-    try {
-      const record = await this.directory.lookup(identity, options, signal);
-      for (const { certificate } of record.devices) this.#met(certificate.certificate, record.chain);
-      return record;
-    } catch (error) {
-      // With a status it was our own server that answered: another domain's is away, and asking ours again tells nothing.
-      const away = error instanceof SuiteError && error.code === "directory-unavailable";
-      if (away && error.details["status"] === undefined) this.announcer.missed(error);
-      throw error;
-    }
-  }
-
   /** Good paths are remembered, and the CAs in them: not every program shows more than its own certificate when it comes. */
-  #met(leaf: Certificate, chain: readonly Certificate[]): void {
+  met(leaf: Certificate, chain: readonly Certificate[]): void {
     this.trust.paths.find(leaf, chain, this.#o.clock());
   }
 

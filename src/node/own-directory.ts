@@ -1,0 +1,173 @@
+import { systemDns } from "../peertls-core/dns.ts";
+import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
+import type { Interfaces } from "../peertls-core/interfaces.ts";
+import type { Certificate } from "../pki/certificate.ts";
+import { type Identity, identityDomain } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import type { TrustAnchor } from "../pki/path.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
+import { DirectoryClient, type KnownDomain } from "../sixid/client.ts";
+import type { PeerRecord } from "../sixid/directory.ts";
+import { Locator, pinnedName } from "../sixid/locate.ts";
+import { ownAddresses } from "./addresses.ts";
+import { Announcer } from "./announcer.ts";
+import { Box } from "./box.ts";
+import type { Config, PeerConfig } from "./config.ts";
+import { deviceLabel, ownRecord } from "./enrol.ts";
+import type { KeyFiles } from "./keys.ts";
+import type { PeerNode } from "./node.ts";
+import { otherDirectories } from "./other-directories.ts";
+import { OwnCertificates } from "./own-certificates.ts";
+import type { TrustKeeper } from "./trust-keeper.ts";
+import { endMoved, watchedPeople } from "./watched.ts";
+import { Watcher } from "./watcher.ts";
+
+export interface OwnDirectoryOptions {
+  node: PeerNode;
+  config: Config & { peer: PeerConfig };
+  files: KeyFiles;
+  rules: TrustKeeper;
+  /** Roots of the own domain. */
+  anchors: readonly TrustAnchor[];
+  interfaces: () => Interfaces;
+  clock: () => Date;
+  log: Log;
+}
+
+/** Another domain that does not answer in this time is asked for again with the next announcement. */
+const LEARN_MS = 20_000;
+
+/** A node's dealings with directories: what it tells its own, what it asks, whom it watches, who asks to be admitted. */
+export class OwnDirectory {
+  readonly client: DirectoryClient;
+  readonly announcer: Announcer;
+  readonly box: Box;
+  readonly #o: OwnDirectoryOptions;
+  readonly #http: HttpsClient;
+  readonly #watcher: Watcher;
+  readonly #certificates: OwnCertificates;
+  readonly #stopping = new AbortController();
+
+  constructor(o: OwnDirectoryOptions) {
+    this.#o = o;
+    const { node, config, files, rules, anchors, clock, log } = o;
+    const { identity } = node;
+    const { peer } = config;
+    const domain = identityDomain(identity);
+    this.#http = httpsClient({
+      addresses: () => [{ host: peer.directory.host, port: peer.directory.port }],
+      serverName: domain,
+      indicatedName: pinnedName(domain),
+      anchors: () => anchors,
+      credentials: () => node.keys.auth,
+      clock,
+    });
+    this.client = new DirectoryClient({
+      http: this.#http,
+      uuid: node.keys.uuid,
+      signer: () => node.keys.auth,
+      anchorsFor: (asked) => (asked === domain ? anchors : rules.directoryAnchors(asked)),
+      pins: node.state,
+      onEvent: (event) => node.noteRecordEvent(event),
+      onDomain: (found) => rules.learnOne(found),
+      ...{ clock, log },
+    });
+    const locator = new Locator({ dns: systemDns(config.dns.servers), clock, random: Math.random });
+    const httpTo = otherDirectories({ locator, credentials: () => node.keys.auth, clock });
+    const called = { directory: this.client, http: this.#http, httpTo, log };
+    this.box = new Box({ ...called, node, wanted: () => rules.config.requests.box, clock });
+    const onLearned = () => node.reloadKeys();
+    this.#certificates = new OwnCertificates({ files, identity, directory: this.client, onLearned, log });
+    this.announcer = new Announcer({
+      identity,
+      directory: this.client,
+      own: () => ownRecord(identity, peer.name, deviceLabel(), node.keys, clock()),
+      onOwnRecord: (told) => this.#certificates.learn(told),
+      addresses: () => ownAddresses(peer, node.ports.peer.port, o.interfaces()),
+      onDomains: (domains) => this.#learnDomains(domains),
+      onState: (state, error) => node.noteDirectory(state, error),
+      log,
+    });
+    this.#watcher = new Watcher({
+      ...called,
+      owner: identity,
+      people: () => watchedPeople(node),
+      onNews: (record) => this.#hear(record),
+      onRequest: () => this.box.lookSoon(),
+      chance: Math.random,
+    });
+  }
+
+  /** As the client's; good paths are remembered, and whether the directory is away. */
+  async lookup(identity: Identity, options: { fresh?: boolean }, signal: AbortSignal): Promise<PeerRecord> {
+    try {
+      const record = await this.client.lookup(identity, options, signal);
+      for (const { certificate } of record.devices) this.#o.node.met(certificate.certificate, record.chain);
+      return record;
+    } catch (error) {
+      // With a status it was our own server that answered: another domain's is away, and asking ours again tells nothing.
+      const away = error instanceof SuiteError && error.code === "directory-unavailable";
+      if (away && error.details["status"] === undefined) this.announcer.missed(error);
+      throw error;
+    }
+  }
+
+  /** What has to be known before anybody comes in. */
+  catchUp(): Promise<void> {
+    return this.#certificates.catchUp(this.#stopping.signal);
+  }
+
+  start(): void {
+    const { signal } = this.#stopping;
+    void this.announcer.run(signal);
+    void this.box.run(signal);
+    void this.#watcher.run(signal);
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+    this.#http.close();
+  }
+
+  /** This machine has other addresses. @param lost what ran over them may have ended there */
+  addressesChanged(lost: ReadonlySet<string>): void {
+    if (lost.size > 0) this.#http.close(); // it opens other connections
+    this.announcer.addressesChanged();
+    if (lost.size > 0) this.#watcher.restart();
+  }
+
+  /** There may be others to be watched. */
+  peopleChanged(): void {
+    this.#watcher.peopleChanged();
+  }
+
+  /** The gate has to know who vouches for a contact before he comes. */
+  learnDomainOf(identity: Identity): void {
+    this.client
+      .learnDomain(identityDomain(identity), AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LEARN_MS)]))
+      .catch((error: unknown) =>
+        this.#o.log.info({ identity, error: asSuiteError(error) }, "a contact's domain is not known yet"),
+      );
+  }
+
+  #learnDomains(known: readonly KnownDomain[]): void {
+    const { node, rules, log } = this.#o;
+    rules.learn(known);
+    for (const { identity } of node.state.contacts()) this.learnDomainOf(identity);
+    this.box.lookSoon(); // with these anchors
+    node.requests.tryHeld().catch((error: unknown) => log.error({ error: asSuiteError(error) }, "not tried"));
+  }
+
+  /** A watched person's record, as it is now: what waits for him goes there. */
+  #hear(record: PeerRecord): void {
+    const { node } = this.#o;
+    if (record.identity === node.identity) return;
+    endMoved(node.peerTls.connections, record);
+    node.outbox.wake(record.identity);
+  }
+}
+
+/** The roots of a domain as anchors for its people. */
+export function anchorsOf(domain: string, roots: readonly Certificate[]): TrustAnchor[] {
+  return roots.map((certificate) => ({ name: domain, certificate }));
+}
