@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { constants, createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
@@ -25,7 +25,7 @@ export interface Dropbox {
   /** Bytes of an unfinished upload. */
   size(peer: string, name: string): Promise<number | undefined>;
   /** SHA-256 of them, hex. */
-  hash(peer: string, name: string): Promise<{ size: number; sha256: string } | undefined>;
+  hash(peer: string, name: string, signal: AbortSignal): Promise<{ size: number; sha256: string } | undefined>;
   /** @throws SuiteError conflict (temporary) if fewer bytes than `from` are here; what `bytes` and `take` throw */
   receive<T>(upload: Upload<T>): Promise<T>;
   remove(peer: string, name: string): Promise<void>;
@@ -35,6 +35,7 @@ export interface Dropbox {
 const MOST_UNFINISHED = 64;
 const MOST_BYTES = 100 * 1024 ** 3;
 const KEPT_MS = 7 * 86_400_000;
+const MOST_HASHED = 1_000;
 const WRITE_BYTES = 262_144;
 const MAX_PIECES = 512; // writev takes at most IOV_MAX, 1024
 const READ_BYTES = 1_048_576;
@@ -44,6 +45,9 @@ export async function openDropbox(o: { directory: string; clock: () => Date }): 
   await mkdir(directory, { recursive: true, mode: 0o700 });
   /** Uploads under way, by their files. */
   const running = new Map<string, { cut: () => void; ended: Promise<void> }>();
+  /** What was told of files as they were then, so that asking again costs nothing. */
+  const hashed = new Map<string, { size: number; mtimeMs: number; sha256: string }>();
+  const hashing = atMost(2);
   const folderOf = (peer: string) => join(directory, digestOf(peer));
   const fileOf = (peer: string, name: string) => join(folderOf(peer), digestOf(name));
 
@@ -91,16 +95,19 @@ export async function openDropbox(o: { directory: string; clock: () => Date }): 
 
   return {
     size,
-    async hash(peer, name) {
-      const path = fileOf(peer, name);
-      const found = await statOf(path);
-      if (found === undefined) return undefined;
-      const hash = createHash("sha256");
-      if (found.size > 0)
-        for await (const chunk of createReadStream(path, { end: found.size - 1, highWaterMark: READ_BYTES }))
-          hash.update(chunk as Buffer);
-      return { size: found.size, sha256: hash.digest("hex") };
-    },
+    hash: (peer, name, signal) =>
+      hashing(async () => {
+        const path = fileOf(peer, name);
+        const found = await statOf(path);
+        if (found === undefined) return undefined;
+        const { size, mtimeMs } = found;
+        const known = hashed.get(path);
+        if (known?.size === size && known.mtimeMs === mtimeMs) return { size, sha256: known.sha256 };
+        const sha256 = await hashOf(path, size, signal);
+        if (hashed.size >= MOST_HASHED) hashed.clear();
+        hashed.set(path, { size, mtimeMs, sha256 });
+        return { size, sha256 };
+      }),
     async receive(upload) {
       const { peer, name } = upload;
       const path = fileOf(peer, name);
@@ -125,6 +132,35 @@ export async function openDropbox(o: { directory: string; clock: () => Date }): 
       if (running.has(path)) throw new SuiteError("busy", "this is being uploaded", { fault: "peer", temporary: true });
       await rm(path, { force: true });
     },
+  };
+}
+
+async function hashOf(path: string, size: number, signal: AbortSignal): Promise<string> {
+  const hash = createHash("sha256");
+  if (size > 0) {
+    for await (const chunk of createReadStream(path, { end: size - 1, highWaterMark: READ_BYTES })) {
+      if (signal.aborted)
+        throw new SuiteError("cancelled", "nobody waits for it any more", { fault: "peer", temporary: true });
+      hash.update(chunk as Buffer);
+    }
+  }
+  return hash.digest("hex");
+}
+
+/** So many run at once; the others wait for their turn. */
+function atMost(count: number): <T>(run: () => Promise<T>) => Promise<T> {
+  const waiting: (() => void)[] = [];
+  let free = count;
+  return async (run) => {
+    if (free > 0) free -= 1;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await run();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) free += 1;
+      else next();
+    }
   };
 }
 
@@ -223,20 +259,25 @@ async function begin(path: string, from: number): Promise<FileHandle> {
       await rm(path, { force: true });
       return await open(path, "ax", 0o600);
     }
-    const file = await open(path, "a");
+    const file = await open(path, constants.O_WRONLY | constants.O_APPEND);
     const { size } = await file.stat();
     if (size >= from) {
       await file.truncate(from);
       return file;
     }
     await file.close();
-    throw new SuiteError("conflict", "fewer bytes are here than that", { fault: "peer", temporary: true });
+    throw fewer();
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw fewer();
     throw error instanceof SuiteError ? error : storeFailed("open", error);
   }
 }
 
-async function statOf(path: string): Promise<{ size: number } | undefined> {
+function fewer(): SuiteError {
+  return new SuiteError("conflict", "fewer bytes are here than that", { fault: "peer", temporary: true });
+}
+
+async function statOf(path: string): Promise<{ size: number; mtimeMs: number } | undefined> {
   try {
     return await stat(path);
   } catch (error) {

@@ -78,8 +78,8 @@ export class PeerTree implements Tree {
     return (await this.#o.dropbox.size(this.#o.peer.identity, nameOf(path))) ?? 0;
   }
 
-  async hash(path: VirtualPath): Promise<{ size: number; sha256: string } | undefined> {
-    return this.#o.dropbox.hash(this.#o.peer.identity, nameOf(path));
+  async hash(path: VirtualPath, signal: AbortSignal): Promise<{ size: number; sha256: string } | undefined> {
+    return this.#o.dropbox.hash(this.#o.peer.identity, nameOf(path), signal);
   }
 
   /** An upload that was cut may be given up. */

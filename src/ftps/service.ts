@@ -93,7 +93,7 @@ async function retrieve(session: Session, text: string): Promise<Reply | undefin
 async function hash(session: Session, text: string): Promise<Reply> {
   const { path, entry } = await file(session, text);
   if (entry.kind !== "file") return REPLIES.noSuchFile;
-  const known = await session.tree.hash?.(path);
+  const known = await session.tree.hash?.(path, session.signal);
   const { size, sha256 } = known ?? (await hashOf(session, path));
   return reply(213, `SHA-256 0-${size} ${sha256} ${path}`);
 }

@@ -42,7 +42,7 @@ export interface Tree {
   /** Bytes of an upload that was cut and can go on; without it none can. */
   unfinished?(path: VirtualPath): Promise<number>;
   /** SHA-256, hex, of an unfinished upload; of a file it is taken from what `read` gives. */
-  hash?(path: VirtualPath): Promise<{ size: number; sha256: string } | undefined>;
+  hash?(path: VirtualPath, signal: AbortSignal): Promise<{ size: number; sha256: string } | undefined>;
   /** Checks what `write` would refuse at once, so that it is told before a data connection is used. */
   mayWrite(path: VirtualPath, signal: AbortSignal): Promise<void>;
   remove(path: VirtualPath, signal: AbortSignal): Promise<void>;

@@ -8,6 +8,7 @@ import { SuiteError } from "../../src/pki/suite-error.ts";
 import { bytesOf, failureOf } from "../support/smime.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
+const never = new AbortController().signal;
 const DAY = 86_400_000;
 const all = randomBytes(700_000);
 const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
@@ -38,7 +39,10 @@ test("an upload that was cut goes on behind its last byte, also after a restart,
   });
   const again = await openDropbox({ directory: at.path, clock: at.clock });
   expect(await again.size("alice", "a.p7m")).toBe(400_001);
-  expect(await again.hash("alice", "a.p7m")).toEqual({ size: 400_001, sha256: sha256(all.subarray(0, 400_001)) });
+  expect(await again.hash("alice", "a.p7m", never)).toEqual({
+    size: 400_001,
+    sha256: sha256(all.subarray(0, 400_001)),
+  });
   const whole = await upload(again, pieces(all.subarray(400_001)), 400_001);
   expect(whole.equals(all)).toBe(true);
   expect(files(at.path)).toEqual([]);
@@ -48,9 +52,26 @@ test("an upload may go on further in front than it came, and what lay behind is 
   await using at = await opened();
   await failureOf(upload(at.box, pieces(Buffer.concat([all.subarray(0, 300_000), randomBytes(50_000)]), broken)));
   await failureOf(upload(at.box, pieces(all.subarray(300_000, 310_000), broken), 300_000));
-  expect(await at.box.hash("alice", "a.p7m")).toEqual({ size: 310_000, sha256: sha256(all.subarray(0, 310_000)) });
+  expect(await at.box.hash("alice", "a.p7m", never)).toEqual({
+    size: 310_000,
+    sha256: sha256(all.subarray(0, 310_000)),
+  });
   expect(await failureOf(upload(at.box, pieces(all), 310_001))).toMatchObject({ code: "conflict", temporary: true });
   expect((await upload(at.box, pieces(all.subarray(310_000)), 310_000)).equals(all)).toBe(true);
+});
+
+test("nothing is there behind which it could go on, and asking for that leaves nothing", async () => {
+  await using at = await opened();
+  expect(await failureOf(upload(at.box, pieces(all), 5))).toMatchObject({ code: "conflict", temporary: true });
+  expect(await at.box.size("alice", "a.p7m")).toBeUndefined();
+  expect(await at.box.hash("alice", "a.p7m", never)).toBeUndefined();
+});
+
+test("many who ask for a hash at once are all told", async () => {
+  await using at = await opened();
+  await failureOf(upload(at.box, pieces(all, broken)));
+  const told = await Promise.all(Array.from({ length: 9 }, () => at.box.hash("alice", "a.p7m", never)));
+  expect(told).toEqual(Array(9).fill({ size: all.length, sha256: sha256(all) }));
 });
 
 test("from the start it begins anew", async () => {

