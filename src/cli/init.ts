@@ -24,7 +24,7 @@ export function initCommand(): Command {
       const name = o.name ?? identityLocal(invitation.identity);
       refuseAnother(home, invitation.identity);
       makeHome(home);
-      const { root } = await enrol(
+      const { root, furtherRoots } = await enrol(
         { home, invitation, name, label: deviceLabel(), clock: () => new Date(), log: silentLog },
         AbortSignal.timeout(60_000),
       );
@@ -33,7 +33,9 @@ export function initCommand(): Command {
         const directory = { host, port: invitation.sixidPort, irpPort: port };
         const { identity } = invitation;
         const nonGlobal = o.localOnly === true || isLoopback(host);
-        writeConfig(home, { peer: await newPeerConfig(home, { identity, name, directory, root, nonGlobal }) });
+        writeConfig(home, {
+          peer: await newPeerConfig(home, { identity, name, directory, root, furtherRoots, nonGlobal }),
+        });
       }
       process.stdout.write(
         `You are ${invitation.identity}. Keys and state lie in ${home.directory}.\nNext: ${commandLine(home)} start\n`,

@@ -26,6 +26,7 @@ export interface CaOptions {
 /** The issuing CA of one domain and its register. Nothing leaves it that is not on record. */
 export class CertificateAuthority implements Authority {
   readonly register: Register;
+  readonly revokesUpstream = true;
   readonly #o: CaOptions;
   #keys: OpenedCa;
   #status: StatusService;
@@ -50,7 +51,6 @@ export class CertificateAuthority implements Authority {
     return [this.issuing, ...this.#keys.former.map(({ certificate }) => certificate), this.root];
   }
 
-  /** Why nothing can be issued now; undefined: it can. */
   get fault(): string | undefined {
     const { notAfter, notBefore } = this.issuing.validity;
     const now = this.#o.clock();
@@ -124,7 +124,6 @@ export class CertificateAuthority implements Authority {
     return this.#status.ocsp(request);
   }
 
-  /** Signs the lists that are older than an hour. @throws SuiteError store-failed; then the old one serves until its nextUpdate */
   signLists(): void {
     this.#status.signDue();
   }

@@ -128,6 +128,15 @@ export class Registration {
     if (registered === undefined || (registered.identity !== account.identity && !isAdministrator(applicant)))
       throw new SuiteError("not-found", "there is no such certificate of yours", { fault: "peer" });
     this.revokeAs(serial, reason, `${by.method} ${account.identity}`);
+    if (!this.#o.authority.revokesUpstream)
+      throw new SuiteError(
+        "unreachable",
+        "the key is blocked here; the CA that issued it has to be told by its own way",
+        {
+          fault: "service",
+          details: { code: "upstream" },
+        },
+      );
   }
 
   /** As the domain's owner. @throws SuiteError not-found, store-failed */

@@ -6,10 +6,10 @@ import { trustSchema } from "../peertls-core/policy-schema.ts";
 import { parseRange } from "../peertls-core/routes.ts";
 import { parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
+import { absoluteCa, caSchema } from "./ca-config.ts";
 
 const port = z.number().int().min(0).max(65_535);
 const host = z.string().min(2).describe("IP address, without brackets");
-const secretFile = z.string().regex(/^file:./, { message: "a secret is a file, as file:/run/secrets/ca" });
 const anchorFile = z.string().min(1).describe("PEM file with the root certificate, relative to this file");
 
 const peer = z.strictObject({
@@ -114,15 +114,7 @@ const domain = z.strictObject({
     })
     .optional()
     .describe("revocation lists and OCSP by plain HTTP; absent: by enrolment alone"),
-  ca: z
-    .strictObject({
-      passphrase: secretFile.optional().describe("of the issuing key; absent: beside the keys"),
-      approval: z
-        .enum(["none", "first", "always"])
-        .default("none")
-        .describe("which certificates a person approves: none, those of new devices, all"),
-    })
-    .optional(),
+  ca: caSchema.optional(),
   domains: z
     .array(z.strictObject({ domain: z.string().min(1), host, port: port.default(4606), anchor: anchorFile }))
     .default([])
@@ -279,9 +271,7 @@ function absoluteDomain(domain: DomainConfig, base: string): DomainConfig {
   const server = federation?.serverCertificate;
   return {
     ...domain,
-    ...(ca?.passphrase === undefined
-      ? {}
-      : { ca: { ...ca, passphrase: `file:${file(ca.passphrase.slice("file:".length))}` } }),
+    ...(ca === undefined ? {} : { ca: absoluteCa(ca, base) }),
     domains: domains.map((one) => ({ ...one, anchor: file(one.anchor) })),
     ...(server === undefined
       ? {}

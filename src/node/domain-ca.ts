@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Approvals } from "../irp/approvals.ts";
+import type { Authority } from "../irp/authority.ts";
 import { CertificateAuthority } from "../irp/ca.ts";
 import { type CaKeyOptions, type OpenedCa, openCa, openCaOrLocked } from "../irp/ca-keys.ts";
 import { succeedHere, successionIsDue } from "../irp/ca-succession.ts";
@@ -9,9 +10,11 @@ import { answerStatus } from "../irp/status-http.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { LocalListener } from "../peertls-core/loopback.ts";
 import { listenPlainHttp } from "../peertls-core/plain-http.ts";
+import type { Certificate } from "../pki/certificate.ts";
 import type { Log } from "../pki/log.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import type { DomainConfig } from "./config.ts";
+import { externalAuthority } from "./domain-external.ts";
 import type { Home } from "./home.ts";
 
 export interface DomainCaOptions {
@@ -22,12 +25,15 @@ export interface DomainCaOptions {
 }
 
 const LOOK_MS = 600_000;
+const REFRESH_MS = 30_000;
 
 /** The CA of a domain in its home: keys, register, what is told of revocation, and what has to be done from time to time. */
 export class DomainCa {
-  readonly authority: CertificateAuthority;
+  readonly authority: Authority;
   readonly approvals: Approvals;
   readonly #o: DomainCaOptions;
+  readonly #own: CertificateAuthority | undefined;
+  readonly #external: ReturnType<typeof externalAuthority> | undefined;
   #keys: OpenedCa;
   #timer: NodeJS.Timeout | undefined;
   #status: LocalListener | undefined;
@@ -37,16 +43,21 @@ export class DomainCa {
     this.#o = o;
     const { home, config, clock } = o;
     this.#keys = openedKeys(caOptions(home, config, clock()), openCaOrLocked);
-    const url = config.status?.url;
-    this.authority = new CertificateAuthority({
-      ...{ keys: this.#keys, register: join(home.domain, "ca.db"), clock, random: randomBytes },
-      ...(url === undefined ? {} : { statusUrl: url }),
-    });
+    const est = config.ca?.est;
+    this.#external = est && externalAuthority(home, est, clock);
+    this.#own = est === undefined ? ownAuthority(o, this.#keys) : undefined;
+    this.authority = this.#external?.authority ?? (this.#own as CertificateAuthority);
     this.approvals = new Approvals(this.authority.register, randomBytes);
   }
 
   get keys(): OpenedCa {
     return this.#keys;
+  }
+
+  /** What the domain's own certificates lead to: its server's by its own root, its people's by that or another CA's. */
+  get anchors(): readonly Certificate[] {
+    const { chain } = this.#external?.authority ?? { chain: [] };
+    return [this.#keys.root, ...chain.filter(({ sha256 }) => sha256 !== this.#keys.root.sha256)];
   }
 
   /** Where lists and OCSP answers are got. */
@@ -70,6 +81,9 @@ export class DomainCa {
    */
   look(): void {
     const { home, config, clock, log } = this.#o;
+    this.#external?.authority
+      .refresh(AbortSignal.timeout(REFRESH_MS))
+      .catch((error: unknown) => log.error({ error: asSuiteError(error) }, "the CA of the domain is not reached"));
     const o = caOptions(home, config, clock());
     try {
       if (successionIsDue(o) && !succeedHere(o))
@@ -85,7 +99,7 @@ export class DomainCa {
         keys.former.length !== before.former.length ||
         "locked" in keys !== "locked" in before
       ) {
-        this.authority.succeed(keys);
+        this.#own?.succeed(keys);
         log.info({ notAfter: keys.issuing.certificate.validity.notAfter }, "another issuing CA is in force");
         this.#keys = keys;
       } else if (keys.server.certificate.sha256 !== before.server.certificate.sha256) this.#keys = keys;
@@ -105,8 +119,17 @@ export class DomainCa {
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await this.#status?.close();
+    this.#external?.http.close();
     this.authority.close();
   }
+}
+
+function ownAuthority({ home, config, clock }: DomainCaOptions, keys: OpenedCa): CertificateAuthority {
+  const url = config.status?.url;
+  return new CertificateAuthority({
+    ...{ keys, register: join(home.domain, "ca.db"), clock, random: randomBytes },
+    ...(url === undefined ? {} : { statusUrl: url }),
+  });
 }
 
 /** The CA's keys in a home, whole. @throws SuiteError config-invalid */

@@ -191,7 +191,8 @@ export class DomainServer {
     const registration = this.#registration;
     const { accounts } = this;
     const callerOf = (socket: object) => this.#https.callerOf(socket);
-    await this.#app.register(est, { domain: config.name, accounts, registration, callerOf, log });
+    const registrars = config.ca?.registrars?.map((text) => parseIdentity(text)) ?? [];
+    await this.#app.register(est, { domain: config.name, accounts, registration, callerOf, registrars, log });
     await this.#app.ready();
     await this.ca.start();
     this.#sixid = await this.#https.listen();
@@ -225,7 +226,7 @@ export class DomainServer {
   }
 
   #ownAnchors(): TrustAnchor[] {
-    return [{ name: this.#o.config.name, certificate: this.keys.root }];
+    return this.ca.anchors.map((certificate) => ({ name: this.#o.config.name, certificate }));
   }
 }
 

@@ -5,6 +5,7 @@ import { httpsClient } from "../peertls-core/https-client.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
+import { sameName } from "../pki/name.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { OwnIdentity } from "../sixid/announce.ts";
 import { DirectoryClient } from "../sixid/client.ts";
@@ -29,10 +30,13 @@ export interface EnrolOptions {
 /**
  * From an invitation to a published record (irp.md §2.6). Each step is durable and repeatable: cut off anywhere, the same
  * call goes on with the same keys.
- * @returns the root of the domain, to be pinned
+ * @returns the root of the domain, to be pinned; `furtherRoots`: of the CA that issues for it, where that is another one
  * @throws SuiteError of the enrolment server, the directory, or the connection
  */
-export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ root: Certificate; uuid: string }> {
+export async function enrol(
+  o: EnrolOptions,
+  signal: AbortSignal,
+): Promise<{ root: Certificate; furtherRoots: readonly Certificate[]; uuid: string }> {
   const { home, invitation } = o;
   const { identity } = invitation;
   const domain = identityDomain(identity);
@@ -45,7 +49,9 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   const { root } = first;
   let auth: IssuedCertificate;
   let uuid: string;
+  let furtherRoots: Certificate[];
   try {
+    furtherRoots = (await first.cacerts()).filter((one) => isRoot(one) && one.sha256 !== root.sha256);
     ({ uuid } = await first.authenticate(identity, { code: invitation.code }));
     // The CSR is kept: the same one within a day gets the same certificate, even if the code is spent by then.
     const enrolAuth = async () =>
@@ -85,11 +91,15 @@ export async function enrol(o: EnrolOptions, signal: AbortSignal): Promise<{ roo
   }
   const sixid = { host: invitation.irp.host, port: invitation.sixidPort };
   await publish(
-    { home, identity, sixid, root, name: o.name, label: o.label, clock: o.clock, log: o.log },
+    { home, identity, sixid, roots: [root, ...furtherRoots], name: o.name, label: o.label, clock: o.clock, log: o.log },
     files,
     signal,
   );
-  return { root, uuid };
+  return { root, furtherRoots, uuid };
+}
+
+function isRoot({ issuer, subject, basicConstraints }: Certificate): boolean {
+  return basicConstraints?.ca === true && sameName(issuer, subject);
 }
 
 /**
@@ -127,7 +137,7 @@ interface PublishOptions {
   home: Home;
   identity: Identity;
   sixid: PeerAddress;
-  root: Certificate;
+  roots: readonly Certificate[];
   name: string;
   label: string;
   clock: () => Date;
@@ -138,7 +148,7 @@ interface PublishOptions {
 async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal): Promise<void> {
   const keys = files.load();
   const domain = identityDomain(o.identity);
-  const anchors = [{ name: domain, certificate: o.root }];
+  const anchors = o.roots.map((certificate) => ({ name: domain, certificate }));
   const http = httpsClient({
     addresses: () => [o.sixid],
     serverName: domain,

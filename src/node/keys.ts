@@ -61,9 +61,9 @@ export class KeyFiles {
   }
 
   /** The CSR for a key: made once and kept, since asking again with the same one is safe. */
-  csrFor(kind: "auth" | "encryption", privateKey: KeyObject, commonName: string): Buffer {
+  csrFor(kind: "auth" | "encryption", privateKey: KeyObject, identity: Identity): Buffer {
     const file = join(this.#home.keys, `${this.#stem(kind)}.csr`);
-    if (!existsSync(file)) createDurably(file, makeCsr({ privateKey, commonName }));
+    if (!existsSync(file)) createDurably(file, makeCsr({ privateKey, commonName: identity, identity }));
     return readFileSync(file);
   }
 

@@ -20,14 +20,17 @@ export interface NewPeer {
   /** The domain's server: host, SixID port, IRP port. */
   directory: PeerAddress & { irpPort: number };
   root: Certificate;
+  /** Of the CA that issues for the domain, where that is another one. */
+  furtherRoots?: readonly Certificate[];
   /** Announce loopback and private addresses too. */
   nonGlobal: boolean;
 }
 
 /** The standard ports where they are free, else others: several nodes can live on one machine. Stores the domain's root, too. */
 export async function newPeerConfig(home: Home, peer: NewPeer): Promise<ConfigText> {
+  const roots = [peer.root, ...(peer.furtherRoots ?? [])];
   const anchor = join("anchors", `${identityDomain(peer.identity)}.pem`);
-  writeDurably(join(home.directory, anchor), derToPem(peer.root.der, "CERTIFICATE"), 0o644);
+  writeDurably(join(home.directory, anchor), roots.map(({ der }) => derToPem(der, "CERTIFICATE")).join(""), 0o644);
   const everywhere = await anyAddress();
   const loopback = "127.0.0.1";
   return {

@@ -74,7 +74,7 @@ export class Renewal {
     try {
       await client.authenticateByCertificate();
       for (const { kind, key } of due) {
-        const csr = makeCsr({ privateKey: key.privateKey, commonName: identity });
+        const csr = makeCsr({ privateKey: key.privateKey, commonName: identity, identity });
         const { certificates, renewAfter } = await approved(
           await client.renew(kind, "same", csr),
           client,
