@@ -18,6 +18,7 @@ export const CUT_POINTS = [
   "inbox.part-opened",
   "inbox.part-recorded",
   "inbox.manifest-committed",
+  "inbox.object-noted",
 ] as const;
 
 export type CutPoint = (typeof CUT_POINTS)[number];

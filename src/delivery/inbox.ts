@@ -281,8 +281,10 @@ export function makeInbox(o: InboxOptions): Inbox {
         const { object: name } = arrival;
         const { digest } = stored;
         // What is asked again for lack of this line is sent again, and dropped.
-        if (name !== undefined)
+        if (name !== undefined) {
           await database.call("noteOpened", { peer: identity, name, size: writer.size, digest, at: now() });
+          cut("inbox.object-noted");
+        }
         return stored;
       } catch (error) {
         throw await told(asSuiteError(error), arrival);

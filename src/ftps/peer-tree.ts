@@ -32,7 +32,11 @@ export class PeerTree implements Tree {
     if (folder !== "inbox" || deeper.length > 0) throw notFound();
     if (name === undefined) return INBOX;
     const [opened] = await this.#o.store.opened(this.#o.peer.identity, { name });
-    if (opened !== undefined) return openedEntry(opened);
+    if (opened !== undefined) {
+      // We died after it was taken: nobody sends it again, so nothing else would remove it for a week.
+      await this.#o.dropbox.remove(this.#o.peer.identity, name).catch(() => undefined);
+      return openedEntry(opened);
+    }
     const size = await this.#o.dropbox.size(this.#o.peer.identity, name);
     if (size === undefined) throw notFound();
     return { name, kind: "file", size, perm: "adw", facts: [["x.state", "partial"]] };

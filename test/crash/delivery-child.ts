@@ -61,7 +61,7 @@ async function handOver(item: Outgoing, signal: AbortSignal): Promise<void> {
   const { kind, messageId, title, seal } = item.envelope;
   const peer = peerOf(alice);
   if (seal === "node") {
-    await inbox.receiveSealed({ kind, peer, source: item.open(), maxBytes: 1e7 }, signal);
+    await inbox.receiveSealed({ kind, peer, source: item.open(), maxBytes: 1e7, object: item.object }, signal);
     return;
   }
   const bytes = Buffer.concat((await item.open().toArray()) as Buffer[]);

@@ -119,6 +119,7 @@ test.each<[Name, CutPoint, number]>([
   ["bob", "inbox.part-opened", 1],
   ["bob", "inbox.part-opened", 3],
   ["bob", "inbox.part-recorded", 2],
+  ["bob", "inbox.object-noted", 2],
   ["bob", "content.renamed", 1],
   ["bob", "inbox.manifest-committed", 1],
   ["alice", "outbox.sealed", 3],
