@@ -1,4 +1,5 @@
 import { networkInterfaces } from "node:os";
+import { plainAddress } from "../peertls-core/interfaces.ts";
 import { isGlobal } from "../peertls-core/routes.ts";
 import type { DeviceAddress } from "../sixid/directory.ts";
 import type { PeerConfig } from "./config.ts";
@@ -6,14 +7,22 @@ import type { PeerConfig } from "./config.ts";
 /**
  * Where this node can be dialled now, best first: what the configuration names, else this machine's own addresses.
  * Never what a server saw: that may be a temporary address.
+ * @param passing addresses that will not last
  */
-export function ownAddresses(config: PeerConfig, port: number, interfaces = networkInterfaces()): DeviceAddress[] {
+export function ownAddresses(
+  config: PeerConfig,
+  port: number,
+  interfaces = networkInterfaces(),
+  passing: ReadonlySet<string> = new Set(),
+): DeviceAddress[] {
   const { addresses, allowNonGlobal } = config.announce;
   const listening = config.listen.host;
-  const own = Object.values(interfaces)
+  const usable = Object.values(interfaces)
     .flatMap((list) => list ?? [])
     .filter((one) => one.scopeid === undefined || one.scopeid === 0) // link-local ones mean nothing elsewhere
-    .map((one) => one.address);
+    .filter((one) => !passing.has(plainAddress(one.address)));
+  const outside = usable.filter((one) => !one.internal);
+  const own = (outside.length > 0 ? outside : usable).map((one) => one.address);
   const bound = listening === "::" || listening === "0.0.0.0" ? own : [listening];
   const hosts = (addresses.length > 0 ? addresses : bound).filter((host) => allowNonGlobal || isGlobal(host));
   const best = (host: string) => (isGlobal(host) ? 0 : 2) + (host.includes(":") ? 0 : 1);

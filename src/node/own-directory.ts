@@ -1,6 +1,6 @@
 import { systemDns } from "../peertls-core/dns.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
-import type { Interfaces } from "../peertls-core/interfaces.ts";
+import type { LocalAddresses } from "../peertls-core/interfaces.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
@@ -29,7 +29,7 @@ export interface OwnDirectoryOptions {
   rules: TrustKeeper;
   /** Roots of the own domain. */
   anchors: readonly TrustAnchor[];
-  interfaces: () => Interfaces;
+  local: LocalAddresses;
   clock: () => Date;
   log: Log;
 }
@@ -83,7 +83,7 @@ export class OwnDirectory {
       directory: this.client,
       own: () => ownRecord(identity, peer.name, deviceLabel(), node.keys, clock()),
       onOwnRecord: (told) => this.#certificates.learn(told),
-      addresses: () => ownAddresses(peer, node.ports.peer.port, o.interfaces()),
+      addresses: () => ownAddresses(peer, node.ports.peer.port, o.local.interfaces, o.local.passing),
       onDomains: (domains) => this.#learnDomains(domains),
       onState: (state, error) => node.noteDirectory(state, error),
       log,

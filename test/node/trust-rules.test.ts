@@ -73,7 +73,11 @@ const peer = (o: { announce?: object; listen?: string } = {}): PeerConfig =>
       ...(o.listen === undefined ? {} : { listen: { host: o.listen } }),
     },
   }).peer as PeerConfig;
-const one = (address: string, scopeid?: number) => ({ address, ...(scopeid === undefined ? {} : { scopeid }) });
+const one = (address: string, scopeid?: number) => ({
+  address,
+  internal: address === "::1" || address === "127.0.0.1",
+  ...(scopeid === undefined ? {} : { scopeid }),
+});
 const machine = {
   lo: [one("127.0.0.1"), one("::1", 0)],
   eth0: [one("192.168.1.2"), one("8.8.4.4"), one("2a00::1", 0), one("fe80::1", 2)],
@@ -85,7 +89,7 @@ test.each<[string, Parameters<typeof peer>[0], string[]]>([
   [
     "private ones too where that is said, never link-local ones",
     { announce: { allowNonGlobal: true } },
-    ["2a00::1", "8.8.4.4", "::1", "127.0.0.1", "192.168.1.2"],
+    ["2a00::1", "8.8.4.4", "192.168.1.2"],
   ],
   [
     "those that the configuration names, instead",
@@ -105,6 +109,17 @@ test.each<[string, Parameters<typeof peer>[0], string[]]>([
   expect(addresses.map(({ port, kind, priority }) => [port, kind, priority])).toEqual(
     hosts.map((_host, index) => [4605, "direct", (index + 1) * 10]),
   );
+});
+
+test("loopback ones only where there are no others; none that is temporary, deprecated or not known to be unique", () => {
+  const hosts = (interfaces: object, passing: string[] = []) =>
+    ownAddresses(peer({ announce: { allowNonGlobal: true } }), 1, interfaces as never, new Set(passing)).map(
+      ({ host }) => host,
+    );
+  const lo = [one("::1", 0)];
+  expect(hosts({ lo })).toEqual(["::1"]);
+  expect(hosts({ lo, eth0: [one("2a00::1", 0), one("2a00::2", 0)] }, ["2a00::2"])).toEqual(["2a00::1"]);
+  expect(hosts({ lo, eth0: [one("2a00::2", 0)] }, ["2a00::2"])).toEqual(["::1"]);
 });
 
 test("sixteen addresses at most", () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { NetworkInterfaceInfo } from "node:os";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Interfaces, LocalAddresses, plainAddress } from "../../src/peertls-core/interfaces.ts";
+import { type Interfaces, LocalAddresses, plainAddress, readPassing } from "../../src/peertls-core/interfaces.ts";
 import { makePeerTls, type PeerTls } from "../../src/peertls-core/peertls.ts";
 import { Trust } from "../../src/peertls-core/trust.ts";
 import { silentLog } from "../../src/pki/log.ts";
@@ -48,6 +48,34 @@ test.each([
   ["::ffff:c000:207", "::ffff:c000:207"],
   ["2001:db8::ffff:192.0.2.7", "2001:db8::ffff:192.0.2.7"],
 ])("%s is %s", (host, plain) => expect(plainAddress(host)).toBe(plain));
+
+test("of Linux's table those are read whose flags say that they will not last", () => {
+  const table = [
+    "20010db8000a00000000000000000010 02 40 00 80 eth0", // permanent
+    "20010db8000a0000c0ffee0000000001 02 40 00 01 eth0", // temporary
+    "20010db8000b00000000000000000010 02 40 00 a0 eth0", // permanent, deprecated
+    "20010db8000c00000000000000000010 0a 40 00 c0   eth0", // tentative
+    "20010db8000d00000000000000000010 02 40 00 88 eth0", // failed
+    "00000000000000000000000000000001 01 80 10 80       lo",
+    "nonsense",
+  ].join("\n");
+  expect([...readPassing(table)]).toEqual([
+    "2001:db8:a:0:c0ff:ee00:0:1",
+    "2001:db8:b::10",
+    "2001:db8:c::10",
+    "2001:db8:d::10",
+  ]);
+});
+
+test("an address that becomes a passing one is told as a change, and not as lost", async () => {
+  let passing = new Set<string>();
+  const addresses = new LocalAddresses({ interfaces: machine, passing: () => passing, everyMs: 2 });
+  ends.defer(() => addresses.close());
+  const changes = told(addresses);
+  passing = new Set(["::1"]);
+  await expect.poll(() => changes).toEqual([[]]);
+  expect(addresses.passing).toEqual(passing);
+});
 
 test("what came and what went is told once, also after a time in which nobody could say", async () => {
   const addresses = watch();
