@@ -114,7 +114,7 @@ async function raw(): Promise<void> {
 const threads = new Threads();
 
 /** Sealed into a file that is empty, and given its name, as the program does it. */
-async function madeBy(work: (source: FileRange, target: FileHandle) => Promise<void>, name: string): Promise<void> {
+async function madeBy(work: (source: FileRange, target: FileHandle) => Promise<unknown>, name: string): Promise<void> {
   rmSync(path(name), { force: true });
   await using file = await openFile(path("input"), "r");
   const part = path(`${name}.part`);

@@ -28,10 +28,15 @@ export class Progress {
     this.#toldAt = this.#began;
   }
 
+  /** So many bytes have passed. */
+  at(bytes: number): void {
+    this.#bytes = bytes;
+    this.#tell();
+  }
+
   async *through(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const piece of source) {
-      this.#bytes += piece.length;
-      this.#tell();
+      this.at(this.#bytes + piece.length);
       yield piece;
     }
   }

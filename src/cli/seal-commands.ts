@@ -1,6 +1,6 @@
 import { createPrivateKey } from "node:crypto";
 import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, open, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Command } from "commander";
 import { loadConfig } from "../node/config.ts";
@@ -17,9 +17,11 @@ import { PartFile } from "../smime/part-file.ts";
 import { algorithmsOf, type Profile } from "../smime/profile.ts";
 import { type Layer, type Read, read } from "../smime/read.ts";
 import { checkRecipient } from "../smime/recipient-write.ts";
+import { type SealFileOptions, sealFile } from "../smime/seal-file.ts";
 import { untilAborted } from "../smime/sealed-input.ts";
 import type { VerifiedSignature } from "../smime/signed-verify.ts";
 import { opaqueSignedData, type Signer } from "../smime/signed-write.ts";
+import { Threads } from "../smime/threads.ts";
 import { print, withJson } from "./asking.ts";
 import { ask } from "./client.ts";
 import { homeOf } from "./home.ts";
@@ -65,12 +67,8 @@ function sealCommand(): Command {
       const profile: Profile = isNode ? "peer" : "foreign";
       const certificates = people.map(({ certificate }) => certificate);
       const out = resolve(o.out ?? `${file}.p7m`);
-      await interruptible((signal) =>
-        shown("sealing", file, async (content) => {
-          const signed = opaqueSignedData(untilAborted(content, signal), signer, now);
-          await written(envelopedData(signed, certificates, algorithmsOf(profile)), out);
-        }),
-      );
+      const how = { signer, now, recipients: certificates, profile, mime: false };
+      await interruptible((signal) => sealTo(out, file, how, signal));
       const cipher = algorithmsOf(profile).content.name;
       print(
         self,
@@ -298,23 +296,45 @@ function bytesOf(file: string): AsyncIterable<Buffer> {
 }
 
 /** Tells on the terminal how far it is with the file. */
-async function shown<T>(what: string, file: string, use: (content: AsyncIterable<Buffer>) => Promise<T>): Promise<T> {
+async function shown<T>(
+  what: string,
+  file: string,
+  use: (content: AsyncIterable<Buffer>, progress: Progress) => Promise<T>,
+): Promise<T> {
   const content = bytesOf(file);
   const { size: total } = statSync(file);
   const progress = new Progress(what, { total, terminal: process.stderr, now: () => performance.now() });
   try {
-    return await use(progress.through(content));
+    return await use(progress.through(content), progress);
   } finally {
     progress.end();
   }
 }
 
-/** Whole and durable, or not there. */
-async function written(source: AsyncIterable<Buffer>, out: string): Promise<void> {
+/** Seals a file, or what comes out of a pipe: whole and durable, or not there. */
+async function sealTo(
+  out: string,
+  path: string,
+  how: Omit<SealFileOptions, "threads" | "progress">,
+  signal: AbortSignal,
+): Promise<void> {
   if (existsSync(out)) throw taken(out);
   await using part = new PartFile(dirname(out), { hashed: false });
-  for await (const piece of source) await part.write(piece);
-  await part.finish();
+  await shown("sealing", path, async (content, progress) => {
+    await using file = await open(path, "r");
+    const found = await file.stat();
+    await part.fill(async (target) => {
+      if (!found.isFile()) {
+        const signed = opaqueSignedData(untilAborted(content, signal), how.signer, how.now);
+        for await (const piece of envelopedData(signed, how.recipients, algorithmsOf(how.profile)))
+          await target.writeFile(piece);
+        return;
+      }
+      await using threads = new Threads();
+      const range = { file, offset: 0, size: found.size };
+      await sealFile(range, target, { ...how, threads, progress: (bytes) => progress.at(bytes) }, signal);
+    });
+  });
   await part.moveTo(out);
 }
 

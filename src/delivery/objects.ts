@@ -16,7 +16,7 @@ import {
 import type { ItemRow } from "./item-calls.ts";
 import type { SealedCopies, SealedCopy } from "./sealed-copies.ts";
 import { sealFile, spool } from "./sealed-file.ts";
-import type { Sealer } from "./seals.ts";
+import type { SealedFor, Sealer } from "./seals.ts";
 import type { Sending } from "./sending-calls.ts";
 import type { StoreInside } from "./store.ts";
 
@@ -86,7 +86,7 @@ export async function* objectsOf(
   }
   const make = () =>
     o.copies.copyOf({ row, certificate }, async (target) => {
-      if (path === undefined) return spool(o.seal(content.open(item.content), how, signal), target, health);
+      if (path === undefined) return spool(o.seal.stream(content.open(item.content), how, signal), target, health);
       const all = { path, start: 0, end: item.content.size, head: new Uint8Array() };
       await sealFile({ ...all, target }, { seal: o.seal, how, health }, signal);
       return undefined;
@@ -97,9 +97,7 @@ export async function* objectsOf(
   });
 }
 
-type How = Omit<Parameters<Sealer>[1], "onSigned">;
-
-function sealedTo(item: ItemRow, record: PeerRecord): How {
+function sealedTo(item: ItemRow, record: PeerRecord): SealedFor {
   const [recipient] = record.encryption;
   if (recipient === undefined) {
     throw new SuiteError("recipient-unusable", "the peer's record has no certificate to seal to", {
@@ -137,7 +135,7 @@ interface LargeFile {
 async function* inParts(
   o: ObjectOptions,
   file: LargeFile,
-  how: How,
+  how: SealedFor,
   signal: AbortSignal,
 ): AsyncGenerator<WireObject, void, undefined> {
   const { database, health, cut } = o.inside;
@@ -194,7 +192,7 @@ async function* inParts(
   const make = () =>
     o.copies.copyOf({ row, certificate, of: { transfer, object: "manifest" } }, (target) => {
       const entity = Readable.from([serializeHead(manifestHead(head)), manifest], { objectMode: false });
-      return spool(o.seal(entity, how, signal), target, health);
+      return spool(o.seal.stream(entity, how, signal), target, health);
     });
   const object = (copy: SealedCopy): WireObject => ({
     name: objectName(transfer, "manifest"),

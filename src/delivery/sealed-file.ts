@@ -1,13 +1,11 @@
-import { createReadStream } from "node:fs";
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { writeAll } from "../smime/part-file.ts";
 import { type Health, storeFailed } from "./health.ts";
-import type { Sealer } from "./seals.ts";
+import type { SealedFor, Sealer } from "./seals.ts";
 
 /** Sealed bytes up to this size are kept in memory and made anew by each attempt: nobody resumes them in the middle. */
 const MEMORY_BYTES = 65_536;
 const WRITE_BYTES = 262_144;
-const READ_BYTES = 1_048_576;
 const MAX_PIECES = 512; // writev takes at most IOV_MAX, 1024
 
 export interface FileToSeal {
@@ -28,30 +26,28 @@ export interface FileToSeal {
  * @returns the signed messageDigest, hex
  */
 export async function sealFile(
-  file: FileToSeal,
-  o: { seal: Sealer; how: Omit<Parameters<Sealer>[1], "onSigned">; health: Health },
+  { path, start, end, head, target }: FileToSeal,
+  o: { seal: Sealer; how: SealedFor; health: Health },
   signal: AbortSignal,
 ): Promise<string> {
-  let digest = "";
-  const onSigned = (signed: string) => {
-    digest = signed;
-  };
-  await spool(o.seal(stretchOf(file), { ...o.how, onSigned }, signal), file.target, o.health, 0);
-  return digest;
+  await using file = await opened(path, "r", "read");
+  await using sealed = await opened(target, "wx", "write");
+  try {
+    const digest = await o.seal.file({ file, offset: start, size: end - start }, head, sealed, o.how, signal);
+    await sealed.datasync().catch((error: unknown) => {
+      throw o.health.fail(error, "fdatasync");
+    });
+    return digest;
+  } catch (error) {
+    await rm(target, { force: true });
+    throw error;
+  }
 }
 
-async function* stretchOf({ path, start, end, head }: FileToSeal): AsyncGenerator<Uint8Array, void, undefined> {
-  if (head.length > 0) yield head;
-  let left = end - start;
-  try {
-    for await (const chunk of createReadStream(path, { start, end: end - 1, highWaterMark: READ_BYTES })) {
-      left -= (chunk as Buffer).length;
-      yield chunk as Buffer;
-    }
-  } catch (error) {
-    throw storeFailed("read", error);
-  }
-  if (left !== 0) throw storeFailed("content is cut");
+async function opened(path: string, flags: "r" | "wx", step: "read" | "write"): Promise<FileHandle> {
+  return open(path, flags, 0o600).catch((error: unknown) => {
+    throw storeFailed(step, error);
+  });
 }
 
 /** Keeps little in memory, and gives it back; writes more to `path`, synced. Leaves nothing when the source fails. */
@@ -59,7 +55,6 @@ export async function spool(
   source: AsyncIterable<Uint8Array>,
   path: string,
   health: Health,
-  memoryBytes = MEMORY_BYTES,
 ): Promise<Buffer | undefined> {
   let gathered: Uint8Array[] = [];
   let bytes = 0;
@@ -85,7 +80,7 @@ export async function spool(
       bytes += chunk.length;
       if (bytes >= WRITE_BYTES || gathered.length >= MAX_PIECES) await flush();
     }
-    if (file === undefined && bytes <= memoryBytes) return Buffer.concat(gathered);
+    if (file === undefined && bytes <= MEMORY_BYTES) return Buffer.concat(gathered);
     await flush();
     await writing;
     await (file as FileHandle | undefined)?.datasync().catch((error: unknown) => {

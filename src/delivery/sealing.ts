@@ -1,13 +1,14 @@
-import { createHash } from "node:crypto";
 import type { Identity } from "../pki/identity.ts";
 import { type TrustAnchor, validatePath } from "../pki/path.ts";
 import { FailureBudget } from "../smime/failure.ts";
 import { Keyring, type OwnKey } from "../smime/keyring.ts";
 import { open } from "../smime/open.ts";
-import type { Capabilities } from "../smime/profile.ts";
+import type { Capabilities, Profile } from "../smime/profile.ts";
 import { seal } from "../smime/seal.ts";
-import { type Signer, signerDigest } from "../smime/signed-write.ts";
-import type { Opener, Sealer } from "./seals.ts";
+import { sealFile } from "../smime/seal-file.ts";
+import type { Signer } from "../smime/signed-write.ts";
+import { Threads } from "../smime/threads.ts";
+import type { Opener, SealedFor, Sealer } from "./seals.ts";
 
 /** The owner's setting: by what the recipient is known to read, or always by block chaining, or always with a tag. */
 export type ContentEncryption = "auto" | "cbc" | "gcm";
@@ -25,38 +26,25 @@ export function smimeSealer(o: {
   clock: () => Date;
   contentEncryption?: ContentEncryption;
   known?: Pick<KnownCapabilities, "capabilitiesOf">;
+  /** Seal large files. */
+  threads?: Threads;
 }): Sealer {
-  const { contentEncryption = "auto" } = o;
-  return (entity, { kind, to, recipient, opens, onSigned }, signal) => {
-    const signer = o.signer();
+  const { contentEncryption = "auto", threads = new Threads() } = o;
+  const how = ({ to, recipient, opens }: SealedFor) => {
     const capabilities = contentEncryption === "auto" ? o.known?.capabilitiesOf(to) : undefined;
     const isNode = contentEncryption === "gcm" || (contentEncryption === "auto" && opens.includes("gcm"));
-    return seal(
-      onSigned === undefined ? entity : hashed(entity, signerDigest(signer), onSigned),
-      {
-        signer,
-        now: o.clock(),
-        recipients: [recipient],
-        profile: isNode ? "peer" : "foreign",
-        ...(capabilities === undefined ? {} : { capabilities }),
-        shape: kind === "mail" ? "detached" : "opaque",
-      },
-      signal,
-    );
+    const profile: Profile = isNode ? "peer" : "foreign";
+    return {
+      ...{ signer: o.signer(), now: o.clock(), recipients: [recipient], profile },
+      ...(capabilities === undefined ? {} : { capabilities }),
+    };
   };
-}
-
-async function* hashed(
-  entity: AsyncIterable<Uint8Array>,
-  algorithm: string,
-  then: (digest: string) => void,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  const hash = createHash(algorithm);
-  for await (const piece of entity) {
-    hash.update(piece);
-    yield piece;
-  }
-  then(hash.digest("hex"));
+  return {
+    stream: (entity, whom, signal) =>
+      seal(entity, { ...how(whom), shape: whom.kind === "mail" ? "detached" : "opaque" }, signal),
+    file: async (source, head, target, whom, signal) =>
+      (await sealFile(source, target, { ...how(whom), before: head, mime: true, threads }, signal)).toString("hex"),
+  };
 }
 
 /**

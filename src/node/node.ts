@@ -24,6 +24,7 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { SipEndpoint } from "../sip/endpoint.ts";
 import type { DirectoryClient } from "../sixid/client.ts";
 import type { RecordEvent } from "../sixid/pins.ts";
+import { Threads } from "../smime/threads.ts";
 import { SmtpEndpoint } from "../smtp/endpoint.ts";
 import type { Announcer } from "./announcer.ts";
 import { AppPasswords } from "./app-passwords.ts";
@@ -88,6 +89,7 @@ export class PeerNode {
   readonly #files: KeyFiles;
   readonly #rules: TrustKeeper;
   readonly #addresses: LocalAddresses;
+  readonly #threads = new Threads();
   readonly #directory: OwnDirectory;
   #classic: ClassicPorts = {};
 
@@ -163,7 +165,7 @@ export class PeerNode {
       files,
       rules: this.#rules,
       anchors: ownAnchors,
-      interfaces: () => this.#addresses.interfaces,
+      local: this.#addresses,
       clock: o.clock,
       log: o.log,
     });
@@ -318,6 +320,7 @@ export class PeerNode {
     this.#addresses.close();
     for (const endpoint of this.#endpoints) await endpoint.stop();
     await this.outbox.stop();
+    await this.#threads[Symbol.asyncDispose]();
     await this.#core.close();
     await this.store.close();
     this.state.close();
@@ -336,6 +339,7 @@ export class PeerNode {
         clock: this.#o.clock,
         contentEncryption: config.smime.contentEncryption,
         known: this.state,
+        threads: this.#threads,
       }),
       endpointOf: (kind) => ({ message: this.sip, mail: this.smtp, file: this.ftps })[kind],
       schedule: config.outbox.retrySeconds,

@@ -61,6 +61,15 @@ export class PartFile implements AsyncDisposable {
       : { bytes: this.#pending[0] ?? Buffer.alloc(0) };
   }
 
+  /** Instead of `write` and `finish`: lets `work` write the file as it likes. It is not hashed, and not yet durable. */
+  async fill(work: (file: FileHandle) => Promise<void>): Promise<void> {
+    if (this.#state !== "writing" || this.#size > 0) throw new Error("written before it was filled");
+    this.#file = await named("create", () => open(this.#path, exclusive, 0o600));
+    this.#created = true;
+    await work(this.#file);
+    this.#state = "finished";
+  }
+
   /** SHA-256 of the content, 64 hex digits; after `finish`. */
   get sha256(): string {
     if (this.#digest === undefined) throw new Error("not finished, or not hashed");

@@ -50,6 +50,7 @@ const maxPieces = 512; // writev takes at most IOV_MAX, 1024
 /**
  * Signs a file, then encrypts it, into a file that is empty: the DER or BER of an AuthEnvelopedData (by profile EnvelopedData)
  * around the SignedData. Large ones by several threads, if the cipher lets them. What was written is not synchronised.
+ * @returns the signed messageDigest
  * @throws SuiteError "recipient-unusable", "source-changed", "store-failed", "cancelled"
  */
 export async function sealFile(
@@ -57,7 +58,7 @@ export async function sealFile(
   target: FileHandle,
   o: SealFileOptions,
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<Buffer> {
   checkRecipients(o.recipients, o.now);
   const algorithms = algorithmsOf(o.profile, o.capabilities);
   const outside = o.mime ? opaqueEntityHead() : Buffer.alloc(0);
@@ -66,11 +67,16 @@ export async function sealFile(
     const chunk = before.length === 0 ? [] : [der.octetString(before)];
     const layout = { before: Buffer.concat([outside, beforeContent(o.signer), ...chunk]), chunked: true };
     const signed = { signer: o.signer, before, now: o.now };
-    await encryptByThreads(source, target, { ...o, algorithms, layout, signed }, signal);
-    return;
+    return encryptByThreads(source, target, { ...o, algorithms, layout, signed }, signal);
   }
   const signed = opaqueSignedData(joined(before, bytesOf(source, o.progress)), o.signer, o.now);
-  await stream(envelopedData(joined(outside, signed), o.recipients, algorithms), target, signal);
+  let messageDigest: Buffer = Buffer.alloc(0);
+  const entity = async function* () {
+    if (outside.length > 0) yield outside;
+    messageDigest = yield* signed;
+  };
+  await stream(envelopedData(entity(), o.recipients, algorithms), target, signal);
+  return messageDigest;
 }
 
 /** Encrypts a file as it is: for what its owner's program has signed. Otherwise as `sealFile`. */
@@ -107,13 +113,14 @@ interface ThreadedOptions {
 /**
  * GCM is counter mode with a linear hash: a stretch can be encrypted by itself from where its counter begins, and the
  * stretches' hashes be joined at the end (NIST SP 800-38D §6.4, §7.1). The file is read twice, to hash and to encrypt it.
+ * @returns the signed messageDigest; empty if nothing is signed
  */
 async function encryptByThreads(
   { file, offset, size }: FileRange,
   target: FileHandle,
   { recipients, algorithms, layout, signed, threads, progress = () => {} }: ThreadedOptions,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<Buffer> {
   if (size + 2 * segmentBytes > algorithms.content.maxBytes) throw tooMuch(algorithms.content.maxBytes);
   const found = await versionOf(file);
   const { key, iv: nonce, before, behind } = beginEnvelope(recipients, algorithms);
@@ -152,22 +159,24 @@ async function encryptByThreads(
   const hash = async () => {
     if (signed === undefined) return Buffer.alloc(0);
     const digest = signerDigest(signed.signer);
-    const job = { kind: "hash", digest, before: signed.before, file: content, stop } as const;
-    return behindContent(signed.signer, await threads.run(job), signed.now);
+    return threads.run({ kind: "hash", digest, before: signed.before, file: content, stop });
   };
   signal?.addEventListener("abort", halt, { once: true });
   try {
     if (signal?.aborted) throw cancelled(signal);
     await writeAt(target, before, 0);
-    const end = hash();
-    await allEnded([end, encryptAll()], halt);
-    const last = Buffer.concat([await remainder(layout, { file, offset, size }, count), await end]);
+    const hashing = hash();
+    await allEnded([hashing, encryptAll()], halt);
+    const messageDigest = await hashing;
+    const end = signed === undefined ? Buffer.alloc(0) : behindContent(signed.signer, messageDigest, signed.now);
+    const last = Buffer.concat([await remainder(layout, { file, offset, size }, count), end]);
     const ciphertext = encryptStretch({ key, nonce, firstBlock: (count * segmentBytes) / 16 }, last, stretches);
     const tag = joinedTag(key, nonce, stretches);
     const rest = last.length === 0 ? [behind(tag)] : [der.octetString(ciphertext), behind(tag)];
     await writeAt(target, Buffer.concat(rest), before.length + count * (octetHeaderBytes + segmentBytes));
     if ((await versionOf(file)) !== found) throw changed();
     progress(size);
+    return messageDigest;
   } catch (thrown) {
     throw signal?.aborted ? cancelled(signal) : thrown;
   } finally {

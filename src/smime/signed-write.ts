@@ -22,24 +22,30 @@ export function signerDigest(signer: Signer): SignatureDigest {
   return digest === null || digest === "sha1" ? "sha512" : digest; // RFC 8419 §3.1: Ed25519 goes with SHA-512
 }
 
-/** Signs `content` in one pass: ContentInfo with a SignedData that contains it (RFC 5652 §5). */
+/**
+ * Signs `content` in one pass: ContentInfo with a SignedData that contains it (RFC 5652 §5).
+ * @returns the messageDigest
+ */
 export async function* opaqueSignedData(
   content: AsyncIterable<Uint8Array>,
   signer: Signer,
   now: Date,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<Buffer, Buffer> {
   const digest = signerDigest(signer);
   const hash = createHash(digest);
   const gathered = await gather(content);
   if ("small" in gathered) {
     hash.update(gathered.small);
     const encapsulated = der.sequence(der.oid(contentType.data), der.explicit(0, der.octetString(gathered.small)));
-    yield signedData(digest, encapsulated, trailer(signer, digest, hash.digest(), now));
-    return;
+    const messageDigest = hash.digest();
+    yield signedData(digest, encapsulated, trailer(signer, digest, messageDigest, now));
+    return messageDigest;
   }
   yield beforeContent(signer);
   yield* octetChunks(hashed(gathered.large, hash));
-  yield behindContent(signer, hash.digest(), now);
+  const messageDigest = hash.digest();
+  yield behindContent(signer, messageDigest, now);
+  return messageDigest;
 }
 
 /** What stands before the chunks of content (OCTET STRINGs) of a SignedData with indefinite lengths. */

@@ -23,7 +23,7 @@ async function sealed(text: string, o: { signer?: Identity; body?: Buffer } = {}
   }
   const parts: Uint8Array[] = [];
   const to = { kind: "mail" as const, from: o.signer ?? alice, to: bob, recipient: toyCertificate(bob), opens: [] };
-  for await (const part of toySeal(entity(), to, never)) parts.push(part);
+  for await (const part of toySeal.stream(entity(), to, never)) parts.push(part);
   return Buffer.concat(parts);
 }
 

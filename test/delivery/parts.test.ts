@@ -278,7 +278,7 @@ async function sealedBy(
     yield "place" in what ? what.body : manifestBytes(what.manifest);
   }
   const how = { kind: "file" as const, from: signer, to: bob, recipient: toyCertificate(bob), opens: [] };
-  return Buffer.concat(await Array.fromAsync(toySeal(entity(), how, never)));
+  return Buffer.concat(await Array.fromAsync(toySeal.stream(entity(), how, never)));
 }
 
 describe("a peer that puts parts together by hand", () => {

@@ -29,7 +29,7 @@ function seal(kind: Kind, bytes: Buffer, { opens = ["gcm"], ...choice }: Choice 
   async function* source() {
     yield bytes;
   }
-  return sealer(
+  return sealer.stream(
     source(),
     { kind, from: alice.identity, to: bob.identity, recipient: peerCertificate(bob.encryption.certificate), opens },
     never,

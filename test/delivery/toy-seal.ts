@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { link, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import type { Opener, Sealer } from "../../src/delivery/seals.ts";
 import type { Fingerprint, PeerCertificate } from "../../src/pki/certificate.ts";
 import { type Identity, parseIdentity } from "../../src/pki/identity.ts";
@@ -19,15 +20,19 @@ export function toyCertificate(identity: Identity, generation = 1): PeerCertific
  * Stands in for smime where its cryptography is not what is tested: one line of JSON, then the entity. Like a real seal it is
  * different each time it is made, and names its signer and its recipient.
  */
-export const toySeal: Sealer = async function* (entity, { from, recipient, onSigned }) {
-  const nonce = randomBytes(8).toString("hex");
-  yield Buffer.from(`${JSON.stringify({ signer: from, to: recipient.sha256, nonce })}\n`);
-  const hash = createHash("sha256");
-  for await (const piece of entity) {
-    hash.update(piece);
-    yield piece;
-  }
-  onSigned?.(hash.digest("hex"));
+export const toySeal: Sealer = {
+  async *stream(entity, { from, recipient }) {
+    const nonce = randomBytes(8).toString("hex");
+    yield Buffer.from(`${JSON.stringify({ signer: from, to: recipient.sha256, nonce })}\n`);
+    yield* entity;
+  },
+  async file({ file, offset, size }, head, target, o, signal) {
+    const content = Buffer.alloc(size);
+    await file.read(content, 0, size, offset);
+    const entity = Buffer.concat([head, content]);
+    for await (const piece of toySeal.stream(Readable.from([entity]), o, signal)) await target.writeFile(piece);
+    return createHash("sha256").update(entity).digest("hex");
+  },
 };
 
 /** @param certificate the one that can be opened here */

@@ -36,7 +36,7 @@ const options = (changes: Partial<SealFileOptions> = {}): SealFileOptions => ({
   ...changes,
 });
 
-type Work = typeof sealFile;
+type Work = (...of: Parameters<typeof sealFile>) => Promise<unknown>;
 
 /** @returns the path of what was made of `content`, which lies in the middle of a file */
 async function made(
@@ -49,9 +49,12 @@ async function made(
   rmSync(path("sealed"), { force: true });
   await using file = await openFile(path("source"), "r");
   await using target = await openFile(path("sealed"), "wx");
-  await work({ file, offset: 6, size: content.length }, target, options(changes), signal);
+  signed = await work({ file, offset: 6, size: content.length }, target, options(changes), signal);
   return path("sealed");
 }
+
+/** What the last one said of what it signed. */
+let signed: unknown;
 
 const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
 
@@ -77,6 +80,10 @@ describe("what is sealed from a file", () => {
     const content = randomBytes(size);
     const sealed = await made(sealFile, content);
     await using opened = await world.open(createReadStream(sealed));
+    expect([signed, opened.digest]).toEqual([
+      createHash("sha256").update(head).update(content).digest(),
+      (signed as Buffer).toString("hex"),
+    ]);
     await opened.moveTo(path("opened"));
     expect(digest(readFileSync(path("opened")))).toBe(digest(content));
     rmSync(path("opened"));
