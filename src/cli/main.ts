@@ -8,6 +8,7 @@ import { initCommand } from "./init.ts";
 import { Interrupted } from "./interruptible.ts";
 import { keyCommands } from "./key-commands.ts";
 import { nodeCommands } from "./node-commands.ts";
+import { rekeyCommand } from "./rekey.ts";
 import { sealCommands } from "./seal-commands.ts";
 import { startCommand } from "./start.ts";
 import { visible } from "./terminal.ts";
@@ -30,6 +31,7 @@ for (const command of [
   ...nodeCommands(),
   ...sealCommands(),
   ...keyCommands(),
+  rekeyCommand(),
   domainCommand(),
   configCommand(),
   demoCommand(),

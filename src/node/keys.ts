@@ -124,6 +124,48 @@ export class KeyFiles {
     return unknown.length;
   }
 
+  /**
+   * The key that is to take the place of the AUTH key, with its request and, once it is certified, its certificate: made once,
+   * durable, so that a change that is cut off goes on with it.
+   */
+  nextAuth(identity: Identity): { privateKey: KeyObject; csr: Buffer; certificates: readonly Certificate[] } {
+    const file = this.#file("auth-next", "key");
+    if (!existsSync(file)) {
+      const made = generateKeyPairSync("ec", { namedCurve: "prime256v1" }).privateKey;
+      createDurably(file, made.export({ type: "pkcs8", format: "pem" }) as string);
+    }
+    const privateKey = createPrivateKey(readFileSync(file, "utf8"));
+    const csr = join(this.#home.keys, "auth-next.csr");
+    if (!existsSync(csr)) createDurably(csr, makeCsr({ privateKey, commonName: identity, identity }));
+    const pem = this.#file("auth-next", "pem");
+    const certificates = existsSync(pem) ? certificatesIn(pem) : [];
+    return { privateKey, csr: readFileSync(csr), certificates };
+  }
+
+  /** @param certificates leaf first */
+  storeNextAuth(certificates: readonly Certificate[]): void {
+    writeDurably(this.#file("auth-next", "pem"), pemOf(certificates), 0o644);
+  }
+
+  /** Puts that key in force; the certificate before it is kept until `forgetReplaced`. */
+  switchAuth(renewAfter: Date): void {
+    writeDurably(this.#file("auth-replaced", "pem"), readFileSync(this.#file("auth", "pem")), 0o644);
+    writeDurably(join(this.#home.keys, "auth-next.ready"), ""); // with it the change is decided
+    this.#finishSwitch();
+    const enrolment = this.#enrolment();
+    this.#writeEnrolment({ ...enrolment, renewAfter: { ...enrolment.renewAfter, auth: renewAfter.getTime() } });
+  }
+
+  /** The certificate whose key was replaced, as long as that is not told everybody. */
+  get replacedAuth(): Certificate | undefined {
+    const file = this.#file("auth-replaced", "pem");
+    return existsSync(file) ? certificatesIn(file)[0] : undefined;
+  }
+
+  forgetReplaced(): void {
+    rmSync(this.#file("auth-replaced", "pem"), { force: true });
+  }
+
   storeEnrolment(enrolment: { uuid: string; renewAfter: { auth: Date; encryption: Date } }): void {
     const { uuid, renewAfter } = enrolment;
     this.#writeEnrolment({
@@ -146,6 +188,7 @@ export class KeyFiles {
         fault: "local",
         details: { home: this.#home.directory },
       });
+    this.#finishSwitch();
     const enrolment = this.#enrolment();
     const numbers = this.#encryptionNumbers().sort((a, b) => b - a);
     const auth = this.#read("auth", new Date(enrolment.renewAfter.auth));
@@ -171,6 +214,23 @@ export class KeyFiles {
     writeDurably(this.#file(stem, "key"), privateKey.export({ type: "pkcs8", format: "pem" }) as string);
   }
 
+  /** Key and certificate are two files: cut off between them, the next look puts both in place. */
+  #finishSwitch(): void {
+    const ready = join(this.#home.keys, "auth-next.ready");
+    if (!existsSync(ready)) return;
+    const next = (kind: "key" | "pem") => this.#file("auth-next", kind);
+    if (existsSync(next("key"))) writeDurably(this.#file("auth", "key"), readFileSync(next("key")));
+    if (existsSync(next("pem"))) writeDurably(this.#file("auth", "pem"), readFileSync(next("pem")), 0o644);
+    rmSync(ready);
+    for (const file of [
+      next("key"),
+      next("pem"),
+      join(this.#home.keys, "auth-next.csr"),
+      join(this.#home.keys, "auth.csr"),
+    ])
+      rmSync(file, { force: true });
+  }
+
   #enrolment(): Enrolment {
     const file = join(this.#home.keys, "enrolment.json");
     try {
@@ -187,9 +247,7 @@ export class KeyFiles {
   #read(stem: string, renewAfter: Date): OwnKey {
     try {
       const privateKey = createPrivateKey(readFileSync(this.#file(stem, "key"), "utf8"));
-      const [certificate, ...chain] = pemToDer(readFileSync(this.#file(stem, "pem"), "utf8"), "CERTIFICATE").map(
-        (der) => parseCertificate(der),
-      );
+      const [certificate, ...chain] = certificatesIn(this.#file(stem, "pem"));
       if (certificate === undefined || certificate.fingerprint !== fingerprintOf(privateKey))
         throw new Error("key and certificate do not belong together");
       return { privateKey, certificate, chain, renewAfter };
@@ -223,6 +281,10 @@ function sameIssuer(one: Certificate, other: Certificate): boolean {
   const issuer = ({ issuerDer, authorityKeyId }: Certificate) =>
     Buffer.concat([issuerDer, authorityKeyId ?? new Uint8Array()]);
   return issuer(one).equals(issuer(other));
+}
+
+function certificatesIn(file: string): Certificate[] {
+  return pemToDer(readFileSync(file, "utf8"), "CERTIFICATE").map((der) => parseCertificate(der));
 }
 
 function pemOf(certificates: readonly Certificate[]): string {

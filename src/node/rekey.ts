@@ -1,0 +1,144 @@
+import { IrpClient } from "../irp/client.ts";
+import type { Credentials } from "../peertls-core/credentials.ts";
+import { httpsClient } from "../peertls-core/https-client.ts";
+import type { Certificate } from "../pki/certificate.ts";
+import { identityDomain, parseIdentity } from "../pki/identity.ts";
+import type { Log } from "../pki/log.ts";
+import { SuiteError } from "../pki/suite-error.ts";
+import { DirectoryClient } from "../sixid/client.ts";
+import { pinnedName } from "../sixid/locate.ts";
+import type { PeerConfig } from "./config.ts";
+import { approved, deviceLabel, ownRecord } from "./enrol.ts";
+import type { Home } from "./home.ts";
+import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { State } from "./state.ts";
+import { readCertificates } from "./trust-rules.ts";
+
+export interface RekeyOptions {
+  home: Home;
+  config: PeerConfig;
+  clock: () => Date;
+  log: Log;
+  /** Drops the old key at once. Whoever has not looked since the record listed both is told of a change that nobody vouches for. */
+  now?: boolean;
+}
+
+export interface Rekeyed {
+  certificate: Certificate;
+  /** Whether the old key still stands in the record, to be dropped by the next call. */
+  bothListed: boolean;
+}
+
+/**
+ * Another key for this device, with continuity (irp.md §2.6). The first call has the CA certify it for who comes with the old
+ * one, and publishes a record, signed by the old key, that lists both: so whoever has pinned the old one follows. The second call
+ * publishes one that the new key alone signs and stands in, and revokes the old certificate as superseded. Each step is durable
+ * and repeatable: cut off anywhere, the same call goes on. The node must not run meanwhile.
+ * @throws SuiteError of the enrolment server, the directory, or the connection
+ */
+export async function rekey(o: RekeyOptions, signal: AbortSignal): Promise<Rekeyed> {
+  const files = new KeyFiles(o.home);
+  const identity = parseIdentity(o.config.identity);
+  const before = files.load(identity);
+  if (files.replacedAuth === undefined) {
+    await takeNext(o, files, before, signal);
+    if (o.now !== true) return { certificate: files.load(identity).auth.certificate, bothListed: true };
+  }
+  const keys = files.load(identity);
+  await dropReplaced(o, files, keys, signal);
+  o.log.info({ fingerprint: keys.auth.certificate.fingerprint }, "this device has another key");
+  return { certificate: keys.auth.certificate, bothListed: false };
+}
+
+async function takeNext(o: RekeyOptions, files: KeyFiles, before: OwnKeys, signal: AbortSignal): Promise<void> {
+  const { csr, certificates: there } = files.nextAuth(parseIdentity(o.config.identity));
+  let certificates = there;
+  if (certificates.length === 0) {
+    const client = await connect(o, before.auth, signal);
+    try {
+      ({ certificates } = await approved(await client.renew("auth", "new", csr), client, signal));
+    } finally {
+      client.close();
+    }
+    files.storeNextAuth(certificates);
+  }
+  const [certificate] = certificates;
+  if (certificate === undefined) throw new SuiteError("syntax", "the server sent no certificate", { fault: "service" });
+  await publish(o, before, [before.auth.certificate, certificate], signal);
+  files.switchAuth(twoThirdsOf(certificate));
+}
+
+async function dropReplaced(o: RekeyOptions, files: KeyFiles, keys: OwnKeys, signal: AbortSignal): Promise<void> {
+  const old = files.replacedAuth;
+  await publish(o, keys, [keys.auth.certificate], signal);
+  if (old === undefined) return;
+  const client = await connect(o, keys.auth, signal);
+  try {
+    await client.revoke(Buffer.from(old.serial).toString("hex"), "superseded");
+  } catch (error) {
+    // Another CA issued it, which has to be told by its own way: here its key is blocked.
+    if (!(error instanceof SuiteError) || error.details["code"] !== "upstream") throw error;
+  } finally {
+    client.close();
+  }
+  files.forgetReplaced();
+}
+
+function twoThirdsOf({ validity: { notBefore, notAfter } }: Certificate): Date {
+  return new Date(notBefore.getTime() + ((notAfter.getTime() - notBefore.getTime()) * 2) / 3);
+}
+
+async function connect(
+  { config, clock }: RekeyOptions,
+  credentials: Credentials,
+  signal: AbortSignal,
+): Promise<IrpClient> {
+  const { host, irpPort, anchor } = config.directory;
+  const domain = identityDomain(parseIdentity(config.identity));
+  const anchors = readCertificates(anchor).map((certificate) => ({ name: domain, certificate }));
+  const at = { address: { host, port: irpPort }, domain, trust: { anchors }, credentials, clock };
+  const client = await IrpClient.connect(at, signal);
+  try {
+    await client.authenticateByCertificate();
+    return client;
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}
+
+/** The own record with these devices of ours, signed by the AUTH key of `keys`. */
+async function publish(
+  o: RekeyOptions,
+  keys: OwnKeys,
+  devices: readonly Certificate[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { config, clock, log, home } = o;
+  const identity = parseIdentity(config.identity);
+  const domain = identityDomain(identity);
+  const anchors = readCertificates(config.directory.anchor).map((certificate) => ({ name: domain, certificate }));
+  const http = httpsClient({
+    addresses: () => [{ host: config.directory.host, port: config.directory.port }],
+    ...{ serverName: domain, indicatedName: pinnedName(domain), anchors: () => anchors, clock },
+    credentials: () => keys.auth,
+  });
+  const state = new State(home.state);
+  try {
+    const directory = new DirectoryClient({
+      ...{ http, uuid: keys.uuid, signer: () => keys.auth, pins: state, clock, log },
+      anchorsFor: (asked) => (asked === domain ? anchors : []),
+      onEvent: () => undefined,
+      onDomain: () => undefined,
+    });
+    const label = deviceLabel();
+    const own = ownRecord(identity, config.name, label, keys, clock());
+    await directory.publishIdentity(
+      { ...own, devices: devices.map((certificate) => ({ certificate, label })) },
+      signal,
+    );
+  } finally {
+    http.close();
+    state.close();
+  }
+}
