@@ -11,7 +11,7 @@ import { type Reply, type Request, readReply, writeRequest } from "../../src/irp
 import { Registration } from "../../src/irp/registration.ts";
 import { serveIrp } from "../../src/irp/server.ts";
 import type { LocalListener } from "../../src/peertls-core/loopback.ts";
-import { upgradeServiceClient } from "../../src/peertls-core/service.ts";
+import { type ServiceTls, upgradeServiceClient } from "../../src/peertls-core/service.ts";
 import { fingerprintOf, parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
 import { makeCsr } from "../../src/pki/csr.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
@@ -32,10 +32,13 @@ let keys: CaKeys;
 let ca: CertificateAuthority;
 let server: LocalListener;
 
-beforeAll(async () => {
-  keys = createCa({ directory: join(folder.path, "ca"), domain: "alpha.test", now: clock(), random: randomBytes });
-  ca = new CertificateAuthority({ keys, register: join(folder.path, "ca.db"), clock, random: randomBytes });
-  server = await serveIrp({
+/** Ten levels of ten. */
+const BOMB = Array.from("abcdefghijz", (name, n) =>
+  n === 0 ? '<!ENTITY a "aaaaaaaaaa">' : `<!ENTITY ${name} "${`&${"abcdefghij".charAt(n - 1)};`.repeat(10)}">`,
+).join("");
+
+function startServer(change: Partial<Pick<ServiceTls, "clock" | "revoked">> = {}): Promise<LocalListener> {
+  return serveIrp({
     at: { host: "::1", port: 0 },
     domain: "alpha.test",
     tls: {
@@ -43,12 +46,19 @@ beforeAll(async () => {
       clientAnchors: () => [{ name: "alpha.test", certificate: keys.root }, beta.anchor],
       clock,
       log,
+      ...change,
     },
     accounts,
     registration: new Registration({ authority: ca, accounts, log, clock }),
     clock,
     log,
   });
+}
+
+beforeAll(async () => {
+  keys = createCa({ directory: join(folder.path, "ca"), domain: "alpha.test", now: clock(), random: randomBytes });
+  ca = new CertificateAuthority({ keys, register: join(folder.path, "ca.db"), clock, random: randomBytes });
+  server = await startServer();
 });
 afterAll(async () => {
   await server.close();
@@ -491,6 +501,71 @@ describe("inside TLS", () => {
     before.socket.write(Buffer.from([0, 0, 0x20, 1]));
     expect(errorOf(await before.next())).toBe("bad-frame");
     before.socket.destroy();
+  });
+
+  test("half a frame that stays half for ten seconds ends the session, also of who has authenticated", async () => {
+    const { credentials } = await enrolled();
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const session = await secured(credentials);
+    await session.ask({ type: "auth", method: "sca" });
+    session.socket.write(Buffer.from([0, 0, 1]));
+    const other = await secured();
+    await other.ask({ type: "hello", domain: "alpha.test" }); // the bytes before have come by now
+    other.socket.destroy();
+    vi.advanceTimersByTime(9_999);
+    session.socket.write(Buffer.from([0]));
+    const third = await plain();
+    await third.ask({ type: "hello", domain: "alpha.test" });
+    third.socket.destroy();
+    vi.advanceTimersByTime(1); // another octet gives no other ten seconds
+    await session.closed;
+  });
+
+  test.each<[string, () => Buffer]>([
+    ["ten megabytes", () => Buffer.concat([Buffer.from([0, 0x98, 0x96, 0x80]), Buffer.alloc(10_000_000, "<a>")])],
+    ["a bomb of entities", () => frame(`<!DOCTYPE b [${BOMB}]><irp v="1" id="2"><auth method="sca">&z;</auth></irp>`)],
+    ["an entity of a file", () => frame('<!DOCTYPE b [<!ENTITY z SYSTEM "file:///etc/passwd">]><irp v="1" id="2"/>')],
+    ["80,000 levels", () => frame(`<irp v="1" id="2">${"<a>".repeat(80_000)}</irp>`)],
+    ["80,000 elements", () => frame(`<irp v="1" id="2">${"<a/>".repeat(60_000)}</irp>`)],
+    ["250,000 references", () => frame(`<irp v="1" id="2"><users q="${"&amp;".repeat(50_000)}"/></irp>`)],
+  ])("%s from one who has authenticated ends his session in no time, and nobody else's", async (_name, made) => {
+    const { credentials } = await enrolled();
+    const session = await secured(credentials);
+    const other = await secured(credentials);
+    await session.ask({ type: "auth", method: "sca" });
+    await other.ask({ type: "auth", method: "sca" });
+    const bytes = made();
+    const start = performance.now();
+    session.socket.write(bytes);
+    expect(["bad-xml", "bad-frame", undefined]).toContain(errorOf(await session.next()));
+    await session.closed;
+    expect(performance.now() - start).toBeLessThan(1_000);
+    expect(errorOf(await other.ask({ type: "certs" }))).toBe("certs");
+    other.socket.destroy();
+  });
+
+  test("an expired and a revoked certificate do not get through the handshake", async () => {
+    const { credentials } = await enrolled();
+    const late = await startServer({
+      clock: () => new Date(credentials.certificate.validity.notAfter.getTime() + 1_000),
+    });
+    const strict = await startServer({ revoked: (one) => one.sha256 === credentials.certificate.sha256 });
+    try {
+      for (const at of [late, strict]) {
+        const o = { address: at.address, domain: "alpha.test", clock, credentials };
+        const trust = { anchors: [{ name: "alpha.test", certificate: keys.root }] };
+        await expect(IrpClient.connect({ ...o, trust }, AbortSignal.timeout(5_000))).rejects.toMatchObject({
+          fault: "service",
+        });
+      }
+      const alerts = log.lines
+        .filter(({ message }) => message === "enrolment session ended")
+        .map(({ fields }) => fields["error"]);
+      expect(alerts.slice(-2)).toMatchObject([{ details: { alert: 45 } }, { details: { alert: 44 } }]);
+    } finally {
+      await late.close();
+      await strict.close();
+    }
   });
 
   test("the audit hangs together after all this, and the log names no code", async () => {
