@@ -14,6 +14,10 @@ export default defineConfig({
       { extends: true, test: { name: "slow", include: slow, testTimeout: 120_000, fileParallelism: false } },
       {
         extends: true,
+        test: { name: "net", include: ["test/net/**/*.net.test.ts"], testTimeout: 240_000, fileParallelism: false },
+      },
+      {
+        extends: true,
         test: {
           name: "interop",
           include: ["interop/*.interop.ts"],

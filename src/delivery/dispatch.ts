@@ -24,6 +24,7 @@ export interface Running {
 const WINDOW = 100;
 /** Wake-ups of a peer that come closer together count as one. */
 const WAKE_INTERVAL = 15_000;
+const MOVE_INTERVAL = 2_000;
 /** What this machine could not note is tried again after this. */
 const LOCAL_RETRY = 15_000;
 /** How long attempts to say something short may still run when the node stops. */
@@ -37,6 +38,7 @@ export class Dispatcher {
   readonly #gates = new Map<string, DirectoryGate>();
   readonly #running = new Map<number, Running & { lane: LaneName; abort: AbortController; ended: Promise<void> }>();
   readonly #wakes = new Map<Identity, { again: boolean }>();
+  readonly #moves = new Map<Identity, { again: boolean }>();
   readonly #longestDelay: number;
   readonly #expiry: Expiry;
   readonly #aftermath: Aftermath;
@@ -106,6 +108,27 @@ export class Dispatcher {
     this.#wake(peer).catch((error: unknown) =>
       log.error({ peer, error: asSuiteError(error) }, "waking what waits for a peer failed"),
     );
+  }
+
+  /**
+   * The peer's devices have left addresses: what is being dialled there, or is under way and has sent nothing yet, begins
+   * anew. Whoever moves all the time is followed every two seconds.
+   */
+  moved(peer: Identity): void {
+    if (this.#state === "stopped") return;
+    const earlier = this.#moves.get(peer);
+    if (earlier !== undefined) {
+      earlier.again = true;
+      return;
+    }
+    const mark = { again: false };
+    this.#moves.set(peer, mark);
+    this.#o.inside.time.after(MOVE_INTERVAL, () => {
+      this.#moves.delete(peer);
+      if (mark.again) this.moved(peer);
+    });
+    for (const one of this.#running.values()) if (one.peer === peer && one.sentBytes === 0) one.abort.abort();
+    this.tryNow([peer]);
   }
 
   /** The directory answers again. */

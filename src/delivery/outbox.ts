@@ -50,6 +50,8 @@ export interface Outbox {
   release(of: Identity | ItemId): Promise<void>;
   /** The peer connected to us, or the directory has news of it. */
   wake(peer: Identity): void;
+  /** The peer's devices have left addresses: what is under way there, and has sent nothing yet, begins anew. */
+  moved(peer: Identity): void;
   /** The directory answers again. */
   directoryBack(): void;
   start(): void;
@@ -190,6 +192,7 @@ export async function makeOutbox(o: OutboxOptions): Promise<Outbox> {
     hold: (item, to) => act("hold", targetOf(item, to)),
     release: (of) => act("release", of.includes("@") ? { peer: of } : { item: of }),
     wake: (peer) => dispatcher.wake(peer),
+    moved: (peer) => dispatcher.moved(peer),
     directoryBack: () => dispatcher.directoryBack(),
     start() {
       starting = dispatcher.start();

@@ -356,7 +356,11 @@ export class PeerNode {
       onPeer: (protocol, accept) => peerTls.onPeer(protocol, accept),
     };
     for (const endpoint of this.#endpoints) await endpoint.start(port);
-    peerTls.onConnected((connection) => this.outbox.wake(connection.identity));
+    peerTls.onConnected(({ identity, direction, protocol }) => {
+      // Who comes for messages may be elsewhere than he is thought to be, and is reached over this now.
+      if (direction === "in" && protocol === "sip") this.outbox.moved(identity);
+      else this.outbox.wake(identity);
+    });
     store.events.onEvent((event) => {
       this.requests.noticed(event);
       const { body } = event;
@@ -367,8 +371,8 @@ export class PeerNode {
     await this.#directory.catchUp();
     await peerTls.listen(config.listen);
     this.#classic = await openClassic(peerTls, config);
+    this.#addresses.onChange((lost) => this.#directory.addressesChanged(lost)); // before what ran over them is ended
     peerTls.follow(this.#addresses);
-    this.#addresses.onChange((lost) => this.#directory.addressesChanged(lost));
     this.outbox.start();
     this.#directory.start();
     void this.renewal.run(this.#stopping.signal);

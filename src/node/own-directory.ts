@@ -1,6 +1,6 @@
 import { systemDns } from "../peertls-core/dns.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
-import type { LocalAddresses } from "../peertls-core/interfaces.ts";
+import { type LocalAddresses, plainAddress } from "../peertls-core/interfaces.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
@@ -18,6 +18,7 @@ import type { KeyFiles } from "./keys.ts";
 import type { PeerNode } from "./node.ts";
 import { otherDirectories } from "./other-directories.ts";
 import { OwnCertificates } from "./own-certificates.ts";
+import { pause } from "./pause.ts";
 import type { TrustKeeper } from "./trust-keeper.ts";
 import { endMoved, watchedPeople } from "./watched.ts";
 import { Watcher } from "./watcher.ts";
@@ -36,6 +37,9 @@ export interface OwnDirectoryOptions {
 
 /** Another domain that does not answer in this time is asked for again with the next announcement. */
 const LEARN_MS = 20_000;
+/** Addresses that change together are one change. */
+const SETTLE_MS = 250;
+const REACH_MS = 10_000;
 
 /** A node's dealings with directories: what it tells its own, what it asks, whom it watches, who asks to be admitted. */
 export class OwnDirectory {
@@ -47,6 +51,8 @@ export class OwnDirectory {
   readonly #watcher: Watcher;
   readonly #certificates: OwnCertificates;
   readonly #stopping = new AbortController();
+  /** Where watched people were last told to be. */
+  readonly #addresses = new Map<Identity, ReadonlySet<string>>();
 
   constructor(o: OwnDirectoryOptions) {
     this.#o = o;
@@ -131,9 +137,30 @@ export class OwnDirectory {
 
   /** This machine has other addresses. @param lost what ran over them may have ended there */
   addressesChanged(lost: ReadonlySet<string>): void {
-    if (lost.size > 0) this.#http.close(); // it opens other connections
     this.announcer.addressesChanged();
-    if (lost.size > 0) this.#watcher.restart();
+    if (lost.size === 0) return;
+    this.#http.close(); // it opens other connections
+    this.#watcher.restart();
+    const { connections } = this.#o.node.peerTls;
+    const cutOff = connections.filter(({ localAddress }) => lost.has(plainAddress(localAddress.host)));
+    void this.#reachAgain(new Set(cutOff.map(({ identity }) => identity)));
+  }
+
+  /** Those with whom we spoke are told ourselves where we are: a directory may be away, and they would wait for it. */
+  async #reachAgain(people: ReadonlySet<Identity>): Promise<void> {
+    const { node, log } = this.#o;
+    const { signal } = this.#stopping;
+    await pause(SETTLE_MS, signal);
+    for (const identity of people) {
+      const reaching = async () => {
+        const record = await this.client.lastKnown(identity);
+        if (record !== undefined)
+          await node.sip.reach(record, AbortSignal.any([signal, AbortSignal.timeout(REACH_MS)]));
+      };
+      reaching().catch((error: unknown) =>
+        log.debug({ identity, error: asSuiteError(error).code }, "a peer could not be told where we are"),
+      );
+    }
   }
 
   /** There may be others to be watched. */
@@ -163,7 +190,13 @@ export class OwnDirectory {
     const { node } = this.#o;
     if (record.identity === node.identity) return;
     endMoved(node.peerTls.connections, record);
-    node.outbox.wake(record.identity);
+    const now = new Set(
+      record.devices.flatMap(({ addresses }) => addresses.map(({ host, port }) => `${host} ${port}`)),
+    );
+    const before = this.#addresses.get(record.identity) ?? now;
+    this.#addresses.set(record.identity, now);
+    if (before.isSubsetOf(now)) node.outbox.wake(record.identity);
+    else node.outbox.moved(record.identity);
   }
 }
 

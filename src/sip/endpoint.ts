@@ -1,3 +1,4 @@
+import { firstDevice, wayTo } from "../delivery/devices.ts";
 import type { Endpoint, EndpointPort, Outgoing } from "../delivery/endpoint.ts";
 import type { ItemId } from "../delivery/envelope.ts";
 import type { OwnerAccess } from "../delivery/owner-access.ts";
@@ -105,8 +106,7 @@ export class SipEndpoint implements Endpoint {
       to,
       {
         peerTls: port.peerTls,
-        flowTo: (fingerprint) =>
-          [...this.#flows].findLast((flow) => flow.alive && flow.connection.fingerprint === fingerprint),
+        flowTo: (fingerprint) => this.#flowTo(fingerprint),
         adopt: (connection) => this.#adopt(connection),
         token: () => this.#settings.random(12).toString("hex"),
         ...(stillThereMs === undefined ? {} : { stillThereMs }),
@@ -115,12 +115,30 @@ export class SipEndpoint implements Endpoint {
     );
   }
 
+  /**
+   * Opens flows to a person's devices that have none: over them that person's node reaches this one wherever it is now, also
+   * while no directory tells. @throws SuiteError as `PeerTls.dial`, when none can be reached
+   */
+  async reach(to: PeerRecord, signal: AbortSignal): Promise<void> {
+    await firstDevice(to, signal, async (device) => {
+      if (this.#flowTo(device.fingerprint) !== undefined) return;
+      const { expected, routes } = wayTo(device, to);
+      const connection = await this.#started().peerTls.dial(expected, "sip", routes, signal);
+      this.#adopt(connection).ping();
+      await connection.confirmed;
+    });
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#local?.stop();
     for (const listener of this.#listeners.splice(0)) await listener.close();
     for (const flow of this.#flows) flow.connection.stream.end();
     await Promise.all(this.#showing.values());
+  }
+
+  #flowTo(fingerprint: string): PeerFlow | undefined {
+    return [...this.#flows].findLast((flow) => flow.alive && flow.connection.fingerprint === fingerprint);
   }
 
   #adopt(connection: PeerConnection): PeerFlow {

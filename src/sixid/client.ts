@@ -83,7 +83,9 @@ export class DirectoryClient implements Directory {
       response = await this.#watched(identity, this.#ask("GET", recordPath(identity), undefined, signal));
     } catch (error) {
       if (!(error instanceof SuiteError) || error.code !== "directory-unavailable") throw error;
-      return this.#lastKnown(identity, error);
+      const known = await this.lastKnown(identity); // says that it is old
+      if (known === undefined) throw error;
+      return known;
     }
     const reply = await this.#watched(identity, readReply<RecordReply>(recordReply, response));
     await this.#watched(identity, this.learnDomain(identityDomain(identity), signal));
@@ -185,16 +187,16 @@ export class DirectoryClient implements Directory {
     this.#cache.delete(identity);
   }
 
-  /** The last verified record serves while the directory is away, and says that it is old; once it has lapsed there is none. */
-  async #lastKnown(identity: Identity, away: SuiteError): Promise<PeerRecord> {
+  /** The last verified record of somebody, without asking anybody; undefined if there is none that still holds. */
+  async lastKnown(identity: Identity): Promise<PeerRecord | undefined> {
     const pin = this.#o.pins.find(identity);
-    if (pin === undefined) throw away;
+    if (pin === undefined) return undefined;
     try {
       const read = await this.#read(identity, pin.reply);
       return recordOf(read, { stale: true, trust: pin.changed ? "changed" : "pinned" });
     } catch (error) {
       this.#o.log.debug({ identity, error: asSuiteError(error) }, "the last known record does not serve any more");
-      throw away;
+      return undefined;
     }
   }
 

@@ -342,6 +342,46 @@ describe("waking", () => {
   });
 });
 
+describe("a peer who has moved", () => {
+  test("has begun anew what has sent him nothing yet, at once and without counting it; not what is well on its way", async () => {
+    await using folder = await temporaryFolder();
+    const time = new VirtualTime();
+    await using party = await sender(folder.path, { time });
+    const file = await party.outbox.accept(draft("file", { kind: "file" }));
+    const upload = await party.endpoint.delivery(0);
+    upload.item.progress(100);
+    const message = await party.outbox.accept(draft("message"));
+    const dialling = await party.endpoint.delivery(1);
+    party.outbox.moved(bob);
+    expect([dialling.signal.aborted, upload.signal.aborted]).toEqual([true, false]);
+    const again = await party.endpoint.delivery(2);
+    expect(again.item.envelope.id).toBe(message);
+    expect((await party.outbox.receipts({ item: message }))[0]?.attempts).toBe(0);
+    await succeed(party, again);
+    await succeed(party, upload);
+    expect(await stateOf(party, file)).toMatchObject({ state: "delivered" });
+  });
+
+  test("again and again is followed every two seconds", async () => {
+    await using folder = await temporaryFolder();
+    const time = new VirtualTime();
+    await using party = await sender(folder.path, { time });
+    await party.outbox.accept(draft("x"));
+    await party.endpoint.delivery(0);
+    party.outbox.moved(bob);
+    const second = await party.endpoint.delivery(1);
+    for (let n = 0; n < 50; n += 1) party.outbox.moved(bob);
+    await quiet(party);
+    expect(second.signal.aborted).toBe(false);
+    time.advance(2_000);
+    await party.endpoint.delivery(2);
+    expect(second.signal.aborted).toBe(true);
+    time.advance(60_000);
+    await quiet(party);
+    expect(party.endpoint.deliveries.length).toBeLessThanOrEqual(4);
+  });
+});
+
 describe("the directory", () => {
   test("that is away costs no attempt, and what waits goes on by itself when it is back", async () => {
     await using folder = await temporaryFolder();
