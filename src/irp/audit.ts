@@ -34,6 +34,17 @@ export function writeAudit(database: RegisterDatabase, at: Date, entry: AuditEnt
   database.run("insert into audit (seq, at, entry, hash) values (?, ?, ?, ?)", ...values);
 }
 
+/** Serial numbers that were revoked by entries behind `after`, whichever process wrote them; and the last entry's number. */
+export function revokedBehind(database: RegisterDatabase, after: number): { serials: string[]; last: number } {
+  const rows = database.all<AuditRow>("select seq, entry from audit where seq > ? order by seq", after);
+  const revoked = rows.map((row) => readEntry(row.entry)).filter((entry) => entry?.what === "revoked");
+  return { serials: revoked.flatMap((entry) => entry?.serial ?? []), last: rows.at(-1)?.seq ?? after };
+}
+
+export function lastEntry(database: RegisterDatabase): number {
+  return database.one<{ seq: number | null }>("select max(seq) as seq from audit")?.seq ?? 0;
+}
+
 /**
  * Whether every entry still hangs on the one before it, and register and log tell the same: each certificate was issued by
  * an entry, each revocation has one, and no entry is without its certificate. Thus an end that was cut off is noticed, too.

@@ -2,10 +2,12 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Approvals } from "../irp/approvals.ts";
+import { lastEntry, revokedBehind } from "../irp/audit.ts";
 import type { Authority } from "../irp/authority.ts";
 import { CertificateAuthority } from "../irp/ca.ts";
 import { type CaKeyOptions, type OpenedCa, openCa, openCaOrLocked } from "../irp/ca-keys.ts";
 import { succeedHere, successionIsDue } from "../irp/ca-succession.ts";
+import type { Registered } from "../irp/register.ts";
 import { answerStatus } from "../irp/status-http.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { LocalListener } from "../peertls-core/loopback.ts";
@@ -25,6 +27,7 @@ export interface DomainCaOptions {
 }
 
 const LOOK_MS = 600_000;
+const FOLLOW_MS = 1_000;
 const REFRESH_MS = 30_000;
 
 /** The CA of a domain in its home: keys, register, what is told of revocation, and what has to be done from time to time. */
@@ -35,6 +38,7 @@ export class DomainCa {
   readonly #own: CertificateAuthority | undefined;
   readonly #external: ReturnType<typeof externalAuthority> | undefined;
   #keys: OpenedCa;
+  readonly #followers: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #status: LocalListener | undefined;
 
@@ -52,6 +56,31 @@ export class DomainCa {
 
   get keys(): OpenedCa {
     return this.#keys;
+  }
+
+  /**
+   * Tells of each certificate that is revoked from now on, within a second: by this process, or by the command line beside it.
+   * @returns ends that
+   */
+  follow(onRevoked: (registered: Registered) => void): () => void {
+    const { register } = this.authority;
+    let last = lastEntry(register.database);
+    const timer = setInterval(() => {
+      try {
+        const found = revokedBehind(register.database, last);
+        last = found.last;
+        for (const serial of found.serials) {
+          const registered = register.find(serial);
+          if (registered !== undefined) onRevoked(registered);
+        }
+      } catch (error) {
+        this.#o.log.error({ error: asSuiteError(error) }, "revocations cannot be followed");
+      }
+    }, FOLLOW_MS);
+    timer.unref();
+    const stop = () => clearInterval(timer);
+    this.#followers.push(stop);
+    return stop;
   }
 
   /** What the domain's own certificates lead to: its server's by its own root, its people's by that or another CA's. */
@@ -118,6 +147,7 @@ export class DomainCa {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
+    for (const stop of this.#followers) stop();
     await this.#status?.close();
     this.#external?.http.close();
     this.authority.close();
