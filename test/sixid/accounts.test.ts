@@ -13,6 +13,28 @@ afterAll(() => folder[Symbol.dispose]());
 const alice = parseIdentity("alice@alpha.test");
 const DAY = 86_400_000;
 
+/** As the first version made it, with one person. */
+const FIRST_VERSION = `
+  create table users (
+    uuid text primary key, identity text not null unique, name text not null, status text not null default 'active',
+    password text, failures integer not null default 0, retry_at integer not null default 0
+  ) strict;
+  create table invitations (hash text primary key, identity text not null, expires integer not null, used_at integer) strict;
+  create table sessions (hash text primary key, uuid text not null references users(uuid), expires integer not null) strict;
+  create index sessions_of on sessions(uuid);
+  create table identities (
+    uuid text not null references users(uuid), seq integer not null, hash text not null, jws text, primary key (uuid, seq)
+  ) strict;
+  create table addresses (
+    uuid text not null references users(uuid), device text not null, seq integer not null, jws text not null,
+    seen integer not null, primary key (uuid, device)
+  ) strict;
+  insert into users (uuid, identity, name) values ('u', 'alice@alpha.test', 'A');
+  insert into identities values ('u', 1, 'h1', 'first'), ('u', 2, 'h2', 'second');
+  insert into addresses values ('u', 'd', 3, 'where', 4);
+  pragma user_version = 1;
+`;
+
 function party() {
   const time = new VirtualTime();
   const store = openSqliteStore(":memory:");
@@ -193,16 +215,14 @@ describe("the store", () => {
 
   test("one of the first version keeps what it has, and takes requests from now on", async () => {
     const file = join(folder.path, "first.db");
-    const before = openSqliteStore(file);
-    await before.addUser({ uuid: "u", identity: alice, name: "A" });
-    await before.close();
-    const database = new DatabaseSync(file); // what the first version had: all but these
-    database.exec(
-      "drop table requests; drop table asked; alter table invitations drop column used_for; pragma user_version = 1",
-    );
+    const database = new DatabaseSync(file);
+    database.exec(FIRST_VERSION);
     database.close();
     const store = openSqliteStore(file);
-    expect((await store.user(alice))?.name).toBe("A");
+    expect(await store.user(alice)).toMatchObject({ name: "A", roles: [] });
+    const devices = [{ fingerprint: "d", addresses: "where", seq: 3, seen: 4 }];
+    expect(await store.record("u")).toEqual({ uuid: "u", identity: "second", seq: 2, hash: "h2", devices });
+    expect(await store.visibility("u")).toMatchObject({ presence: "contacts" });
     const request = { hash: "h", from: alice, signer: "s", to: alice, owner: "u", at: 1, expires: 2, jws: "j" };
     const limits = { windowMs: 1, perAsker: 1, perDomain: 1, total: 1, pending: 1 };
     expect(await store.putRequest(request, limits)).toEqual({ outcome: "kept" });
