@@ -107,10 +107,10 @@ export class Register {
       ?.issuer;
   }
 
-  /** What the same request got since then, and was not revoked. */
+  /** What the same request got since then, and was neither revoked nor wanted to be renewed. */
   sameRequest(csr: string, identity: Identity, kind: CertificateKind, since: Date): Registered | undefined {
     const row = this.database.one<Row>(
-      `select * from certificates where csr = ? and identity = ? and kind = ? and issued_at > ? and revoked_at is null
+      `select * from certificates where csr = ? and identity = ? and kind = ? and issued_at > ? and revoked_at is null and renew_at is null
        order by issued_at desc limit 1`,
       ...[csr, identity, kind, since.getTime()],
     );

@@ -8,7 +8,7 @@ import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError } from "../pki/suite-error.ts";
 import { approved } from "./enrol.ts";
-import type { KeyFiles } from "./keys.ts";
+import type { KeyFiles, OwnKey, OwnKeys } from "./keys.ts";
 import { pause } from "./pause.ts";
 
 export interface RenewalOptions {
@@ -25,7 +25,14 @@ export interface RenewalOptions {
   log: Log;
 }
 
+interface Due {
+  kind: "auth" | "encryption";
+  key: OwnKey;
+}
+
 const LOOK_MS = 600_000;
+/** How often the CA is asked whether it wants a renewal sooner than it first said. */
+const ASK_MS = 86_400_000;
 /** How long a renewal that has to be approved is waited for; then it is tried again as any other. */
 const APPROVAL_MS = 60_000;
 const FIRST_RETRY_MS = 60_000;
@@ -35,6 +42,7 @@ const WARN_MS = 5 * 86_400_000;
 /** Keeps the own certificates fresh: asks the CA for new ones, with the same keys, at the time that it named (irp.md §2.6). */
 export class Renewal {
   readonly #o: RenewalOptions;
+  #asked = 0;
 
   constructor(options: RenewalOptions) {
     this.#o = options;
@@ -59,20 +67,39 @@ export class Renewal {
 
   /** @returns which were renewed @throws SuiteError of the enrolment server or the connection */
   async renewDue(signal: AbortSignal): Promise<readonly ("auth" | "encryption")[]> {
-    const { files, clock, identity, server, log } = this.#o;
+    const { files, clock, log } = this.#o;
     const keys = files.load();
     const [encryption] = keys.encryption;
     const now = clock();
-    const due = [
+    const own = [
       { kind: "auth" as const, key: keys.auth },
       ...(encryption === undefined ? [] : [{ kind: "encryption" as const, key: encryption }]),
-    ].filter(({ key }) => key.renewAfter <= now);
-    if (due.length === 0) return [];
+    ];
+    const late = own.filter(({ key }) => key.renewAfter <= now);
+    if (late.length > 0) return this.#renew(own, keys, now, signal);
+    if (now.getTime() < this.#asked + ASK_MS) return [];
+    this.#asked = now.getTime();
+    try {
+      return await this.#renew(own, keys, now, signal);
+    } catch (error) {
+      if (!signal.aborted) log.debug({ error: asSuiteError(error) }, "the CA was not asked whether it wants a renewal");
+      return []; // nothing is late
+    }
+  }
+
+  /** Renews what is late, and what the CA wants renewed sooner than it first said, as after an incident. */
+  async #renew(own: readonly Due[], keys: OwnKeys, now: Date, signal: AbortSignal): Promise<readonly Due["kind"][]> {
+    const { files, clock, identity, server, log } = this.#o;
     const domain = identityDomain(identity);
     const connection = { address: server, domain, trust: { anchors: this.#o.anchors }, credentials: keys.auth, clock };
     const client = await IrpClient.connect(connection, signal);
+    let due: readonly Due[] = [];
     try {
       await client.authenticateByCertificate();
+      const told = await client.certificates({ status: "good" });
+      const wanted = ({ key }: Due) =>
+        told.find(({ serial }) => serial === Buffer.from(key.certificate.serial).toString("hex"))?.renewAfter;
+      due = own.filter((one) => one.key.renewAfter <= now || (wanted(one) ?? Number.NaN) * 1000 <= now.getTime());
       for (const { kind, key } of due) {
         const csr = makeCsr({ privateKey: key.privateKey, commonName: identity, identity });
         const { certificates, renewAfter } = await approved(
@@ -85,7 +112,7 @@ export class Renewal {
       }
     } finally {
       client.close();
-      this.#o.onRenewed();
+      if (due.length > 0) this.#o.onRenewed();
     }
     return due.map(({ kind }) => kind);
   }

@@ -115,9 +115,17 @@ describe("who gets a certificate", () => {
 
   test("after an incident every good certificate is due now", () => {
     using it = makeTestCa();
-    const { serial } = it.ca.issueNow(wanted("alice")).registered;
+    const request = wanted("alice");
+    const { serial } = it.ca.issueNow(request).registered;
     expect(it.ca.register.renewAll(it.now, "operator")).toBe(1);
     expect(it.ca.register.find(serial)?.renewAfter).toEqual(it.now);
+    // Also by the very same request, as a key without randomness in its signatures makes it: once.
+    const renewed = it.ca.issueNow(request);
+    expect([renewed.repeated, renewed.registered.serial === serial]).toEqual([false, false]);
+    expect(it.ca.issueNow(request)).toMatchObject({
+      repeated: true,
+      registered: { serial: renewed.registered.serial },
+    });
   });
 });
 

@@ -46,6 +46,36 @@ test("due certificates are renewed with the same keys, published, and the former
   }
 });
 
+test("after an incident the CA has all renewed: a node asks at its start, and once a day", async () => {
+  await using folder = await temporaryFolder();
+  const domain = await startDomain(folder.path, "alpha.test");
+  const home = await enrolPerson(folder.path, domain, "alice");
+  const files = new KeyFiles(home);
+  const { certificate } = files.load().auth;
+  let now = Date.now();
+  const renewal = new Renewal({
+    ...{ files, identity: parseIdentity("alice@alpha.test"), server: domain.server.ports.irp },
+    anchors: [{ name: "alpha.test", certificate: domain.root }],
+    ...{ clock: () => new Date(now), own: () => certificate, onRenewed: () => undefined, log: recordLog() },
+  });
+  const signal = () => AbortSignal.timeout(10_000);
+  try {
+    expect(await renewal.renewDue(signal())).toEqual([]);
+    domain.server.ca.authority.register.renewAll(new Date(now - 1_000), "operator");
+    expect(await renewal.renewDue(signal())).toEqual([]); // asked already today
+    now += 86_400_000;
+    expect(await renewal.renewDue(signal())).toEqual(["auth", "encryption"]);
+    expect(files.load().auth.certificate.fingerprint).toBe(certificate.fingerprint);
+    expect(files.load().auth.certificate.sha256).not.toBe(certificate.sha256);
+    now += 86_400_000;
+    expect(await renewal.renewDue(signal())).toEqual([]);
+  } finally {
+    await domain.server.stop();
+  }
+  now += 86_400_000;
+  expect(await renewal.renewDue(signal())).toEqual([]); // no CA, and nothing is late
+});
+
 test.each(["auth.pem", "enrolment.json"])(
   "a broken %s, or no CA, ends no renewal: it is told and tried again",
   async (name) => {
