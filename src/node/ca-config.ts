@@ -3,7 +3,8 @@ import { z } from "zod";
 import { parseIdentity } from "../pki/identity.ts";
 
 const host = z.string().min(2).describe("IP address, without brackets");
-const secretFile = z.string().regex(/^file:./, { message: "a secret is a file, as file:/run/secrets/ca" });
+/** A secret is in a file of its own. */
+export const secretFile = z.string().regex(/^file:./, { message: "a secret is a file, as file:/run/secrets/ca" });
 const pemFile = z.string().min(1);
 
 const externalCa = z.strictObject({
@@ -40,9 +41,13 @@ export const caSchema = z.strictObject({
 
 export type CaConfig = z.infer<typeof caSchema>;
 
+export function absoluteSecret(text: string, base: string): string {
+  return `file:${resolve(base, text.slice("file:".length))}`;
+}
+
 /** File names in it made absolute. */
 export function absoluteCa(ca: CaConfig, base: string): CaConfig {
-  const secret = (text: string) => `file:${resolve(base, text.slice("file:".length))}`;
+  const secret = (text: string) => absoluteSecret(text, base);
   const { passphrase, est } = ca;
   return {
     ...ca,

@@ -6,7 +6,7 @@ import { trustSchema } from "../peertls-core/policy-schema.ts";
 import { parseRange } from "../peertls-core/routes.ts";
 import { parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { absoluteCa, caSchema } from "./ca-config.ts";
+import { absoluteCa, absoluteSecret, caSchema, secretFile } from "./ca-config.ts";
 
 const port = z.number().int().min(0).max(65_535);
 const host = z.string().min(2).describe("IP address, without brackets");
@@ -115,6 +115,12 @@ const domain = z.strictObject({
     .optional()
     .describe("revocation lists and OCSP by plain HTTP; absent: by enrolment alone"),
   ca: caSchema.optional(),
+  store: z
+    .strictObject({
+      postgres: secretFile.describe("a file with the connection string, as postgres://user:password@host/database"),
+    })
+    .optional()
+    .describe("where the directory is kept if several servers share it; absent: in the home directory"),
   domains: z
     .array(z.strictObject({ domain: z.string().min(1), host, port: port.default(4606), anchor: anchorFile }))
     .default([])
@@ -266,12 +272,13 @@ function absolute(config: Config, base: string): Config {
 }
 
 function absoluteDomain(domain: DomainConfig, base: string): DomainConfig {
-  const { domains, ca, federation } = domain;
+  const { domains, ca, store, federation } = domain;
   const file = (path: string) => resolve(base, path);
   const server = federation?.serverCertificate;
   return {
     ...domain,
     ...(ca === undefined ? {} : { ca: absoluteCa(ca, base) }),
+    ...(store === undefined ? {} : { store: { postgres: absoluteSecret(store.postgres, base) } }),
     domains: domains.map((one) => ({ ...one, anchor: file(one.anchor) })),
     ...(server === undefined
       ? {}

@@ -19,12 +19,12 @@ import type { ConfiguredDomain, Federation } from "../sixid/server/federation.ts
 import { routes } from "../sixid/server/http.ts";
 import { Recursion } from "../sixid/server/recursion.ts";
 import { DirectoryService } from "../sixid/server/service.ts";
-import { openSqliteStore } from "../sixid/store/sqlite.ts";
 import type { DirectoryStore } from "../sixid/store/store.ts";
 import type { DomainConfig } from "./config.ts";
 import { DomainCa, openKeys } from "./domain-ca.ts";
 import { enrolDirectory } from "./domain-directory.ts";
 import { domainDocument, domainFederation, webCredentials } from "./domain-federation.ts";
+import { openStore } from "./domain-store.ts";
 import type { Home } from "./home.ts";
 import { formatInvitation } from "./invitation.ts";
 import { readCertificates } from "./trust-rules.ts";
@@ -47,29 +47,28 @@ export function initDomain(home: Home, domain: string, now: Date): CaKeys {
 
 /**
  * Makes an account and a one-time invitation, directly in the directory's database: a running server sees it at once.
- * @param reach where the invited node finds the server
+ * @param reach where the invited node finds the server; `dns`: by the domain's SRV records
  */
 export async function invite(
   o: DomainOptions,
   user: string,
   name: string | undefined,
-  reach: PeerAddress,
+  reach: PeerAddress | "dns",
 ): Promise<{ link: string; expires: Date; identity: Identity; enrolled: boolean }> {
-  if (!/^[0-9a-f:.]+$/i.test(reach.host))
+  if (reach !== "dns" && !/^[0-9a-f:.]+$/i.test(reach.host))
     throw new SuiteError("syntax", "where the server is reached is no IP address", {
       fault: "local",
       details: { reach: reach.host },
     });
   const identity = parseIdentity(user.includes("@") ? user : `${user}@${o.config.name}`);
   const keys = openKeys(o.home, o.config, o.clock());
-  const store = openSqliteStore(databaseFile(o.home));
+  const store = await openStore(o.config, o.home);
   try {
     const accounts = new Accounts({ store, domain: o.config.name, clock: o.clock, random: randomBytes });
     const { code, expires } = await accounts.invite(identity, name ?? nameFrom(identity));
     const link = formatInvitation({
       identity,
-      irp: { host: reach.host, port: o.config.irpPort },
-      sixidPort: o.config.sixidPort,
+      ...(reach === "dns" ? {} : { at: { irp: { ...reach, port: o.config.irpPort }, sixidPort: o.config.sixidPort } }),
       code,
       rootHash: keys.root.fingerprint.slice(0, 32),
     });
@@ -96,15 +95,21 @@ export class DomainServer {
   #others: readonly ConfiguredDomain[];
 
   static async start(o: DomainOptions): Promise<DomainServer> {
-    const server = new DomainServer(o);
-    await server.#run();
-    return server;
+    const store = await openStore(o.config, o.home);
+    try {
+      const server = new DomainServer(o, store);
+      await server.#run();
+      return server;
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
   }
 
-  private constructor(o: DomainOptions) {
+  private constructor(o: DomainOptions, store: DirectoryStore) {
     this.#o = o;
     const { name } = o.config;
-    this.#store = openSqliteStore(databaseFile(o.home));
+    this.#store = store;
     const { clock, log } = o;
     this.accounts = new Accounts({ store: this.#store, domain: name, clock, random: randomBytes });
     this.ca = new DomainCa(o);
@@ -185,7 +190,7 @@ export class DomainServer {
       accounts: this.accounts,
       https: this.#https,
       federation,
-      identityOf: async (uuid: string) => (await this.#store.users()).find((user) => user.uuid === uuid)?.identity,
+      identityOf: async (uuid: string) => (await this.#store.userById(uuid))?.identity,
       log,
     });
     const registration = this.#registration;
@@ -228,10 +233,6 @@ export class DomainServer {
   #ownAnchors(): TrustAnchor[] {
     return this.ca.anchors.map((certificate) => ({ name: this.#o.config.name, certificate }));
   }
-}
-
-function databaseFile(home: Home): string {
-  return join(home.domain, "directory.db");
 }
 
 /**

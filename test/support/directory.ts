@@ -36,6 +36,8 @@ export async function startDirectory(
   o: {
     log?: Log;
     clock?: () => Date;
+    /** One that several servers share; absent: one of its own, in memory. */
+    store?: DirectoryStore;
     /** Other domains, with their servers' addresses. */
     others?: readonly { domain: TestDomain; at: () => PeerAddress }[];
     /** Finds other domains: federation is open then, with servers that these certify. */
@@ -46,7 +48,7 @@ export async function startDirectory(
   } = {},
 ): Promise<TestDirectory> {
   const { log = silentLog, clock = () => new Date(), others = [] } = o;
-  const store = openSqliteStore(":memory:");
+  const store = o.store ?? openSqliteStore(":memory:");
   const accounts = new Accounts({ store, domain: domain.domain, clock, random: randomBytes });
   const credentials = domain.domainServer();
   const { locator, webAnchors = [], mayAsk = () => true, credentialsFor } = o;

@@ -92,9 +92,15 @@ export function migrationsFrom(version: number, dialect: Dialect): { sql: string
   return { sql: inDialect(MIGRATIONS.slice(version).join("\n"), dialect), version: MIGRATIONS.length };
 }
 
-/** Times in milliseconds need 64 bits, which SQLite's integers have and PostgreSQL's have not. */
+/**
+ * Times in milliseconds need 64 bits, which SQLite's integers have and PostgreSQL's have not; texts are compared by their
+ * bytes in both.
+ */
 function inDialect(sql: string, dialect: Dialect): string {
   return dialect === "sqlite"
     ? sql.replaceAll("INTEGER", "integer").replaceAll("STRICT", "strict")
-    : sql.replaceAll("INTEGER", "bigint").replaceAll(" STRICT", "");
+    : sql
+        .replaceAll("INTEGER", "bigint")
+        .replaceAll(" STRICT", "")
+        .replace(/\btext\b/g, 'text collate "C"');
 }

@@ -93,6 +93,7 @@ class Threaded implements Database {
     this.#runner = new SqliteRunner(this.#reader);
     const workerData: WriterData = { path, ...(cut === undefined ? {} : { cut }) };
     this.#writer = new Worker(new URL("./sqlite-worker.ts", import.meta.url), { workerData });
+    this.#writer.unref(); // only what is being written keeps the process
     this.#exited = once(this.#writer, "exit").catch(() => undefined);
     this.#writer.on("message", (batch: Batch) => this.#settle(batch));
     this.#writer.on("error", (error) => this.#end(storeFailed(error)));
@@ -108,6 +109,7 @@ class Threaded implements Database {
     return new Promise((resolve, reject) => {
       const id = this.#next;
       this.#next += 1;
+      if (this.#pending.size === 0) this.#writer.ref();
       this.#pending.set(id, { resolve: (result) => resolve(result as WriteResult<K>), reject });
       this.#post({ id, name, values });
     });
@@ -121,6 +123,7 @@ class Threaded implements Database {
   async close(): Promise<void> {
     if (this.#ended === undefined) {
       this.#ended = storeFailed(new Error("closed"));
+      this.#writer.ref();
       this.#post("end");
     }
     await this.#exited;
@@ -140,6 +143,7 @@ class Threaded implements Database {
       if ("error" in reply) call?.reject(errorOf(reply));
       else call?.resolve(reply.result);
     }
+    if (this.#pending.size === 0) this.#writer.unref();
   }
 
   #end(error: SuiteError): void {
