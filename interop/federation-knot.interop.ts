@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { parse } from "yaml";
 import { type Actor, Stage } from "../src/cli/demo-stage.ts";
 import { freePort } from "../src/node/free-port.ts";
 import { parseCertificate } from "../src/pki/certificate.ts";
@@ -11,7 +12,7 @@ import { makeEcKey, makeTestDomain, spkiOf } from "../test/support/pki.ts";
 import { type Knot, startKnot } from "./knot.ts";
 import { eventOf } from "./pair.ts";
 
-// Two domains whose configurations name nobody else. Each is found by its SRV records, and proves itself by a certificate of a
+// Two domains whose configurations name nobody else, and two people whose configurations name their domain alone. Each is found by its SRV records, and proves itself by a certificate of a
 // CA that stands for those of the web.
 
 const web = makeTestDomain({ domain: "web.test" });
@@ -27,6 +28,7 @@ beforeAll(async () => {
   writeFileSync(ca, derToPem(web.root.certificate.der, "CERTIFICATE"));
   process.env["NODE_EXTRA_CA_CERTS"] = ca; // for the processes that the stage starts
   const ports = [await freePort("::1", 0), await freePort("::1", 0)] as const;
+  const irpPorts = [await freePort("::1", 0), await freePort("::1", 0)] as const;
   const dead = await freePort("::1", 0);
   knot = await startKnot(stage.folder, {
     // The first server is down, the second is one that the DNS knows no address of.
@@ -34,13 +36,20 @@ beforeAll(async () => {
       `_sixid._tcp SRV 1 0 ${dead} sixid`,
       `_sixid._tcp SRV 2 0 ${ports[0]} lost`,
       `_sixid._tcp SRV 3 0 ${ports[0]} sixid`,
+      `_irp._tcp SRV 1 0 ${dead} sixid`,
+      `_irp._tcp SRV 2 0 ${irpPorts[0]} sixid`,
       "sixid AAAA ::1",
     ],
-    "beta.test": [`_sixid._tcp SRV 10 5 ${ports[1]} sixid`, "sixid AAAA ::1"],
+    "beta.test": [
+      `_sixid._tcp SRV 10 5 ${ports[1]} sixid`,
+      `_irp._tcp SRV 10 5 ${irpPorts[1]} sixid`,
+      "sixid AAAA ::1",
+    ],
     "none.test": ["_sixid._tcp SRV 0 0 0 .", "@ AAAA ::1"],
   });
   [alpha, beta] = await stage.domains(["alpha.test", "beta.test"], {
     sixidPorts: ports,
+    irpPorts,
     change: (name, config) => {
       Object.assign(config["domain"] ?? {}, {
         domains: [],
@@ -49,8 +58,9 @@ beforeAll(async () => {
       config["dns"] = { servers: [knot.server] };
     },
   });
-  alice = await stage.person(actor(alpha), "alice", "Alice Example");
-  bob = await stage.person(actor(beta), "bob", "Bob Example");
+  const byDns = { invite: ["--reach", "dns"], init: ["--dns", knot.server] };
+  alice = await stage.person(actor(alpha), "alice", "Alice Example", byDns);
+  bob = await stage.person(actor(beta), "bob", "Bob Example", byDns);
 });
 
 afterAll(async () => {
@@ -86,6 +96,11 @@ test("Alice finds Bob of another domain, past a dead server, and her message rea
   await stage.ask(actor(alice), "send", { to: "bob@beta.test", text: "Hello across", waitSeconds: 20 });
   const { from } = await eventOf(stage, actor(bob), "item.received", ({ title }) => title === "Hello across");
   expect(from).toBe("alice@alpha.test");
+});
+
+test("what Alice's node knows of servers is her domain's name and its CA", () => {
+  const config = parse(readFileSync(actor(alice).home.config, "utf8")) as { peer: { directory: object } };
+  expect(config.peer.directory).toEqual({ anchor: "anchors/alpha.test.pem" });
 });
 
 test("a domain that says it has no directory, and one that does not exist, have nobody", async () => {

@@ -45,13 +45,14 @@ export class Stage {
     names: readonly string[],
     o: {
       sixidPorts?: readonly number[];
+      irpPorts?: readonly number[];
       change?: (name: string, config: Record<string, Record<string, unknown>>) => void;
     } = {},
   ): Promise<Actor[]> {
     const planned = [];
     for (const [index, name] of names.entries()) {
       const sixidPort = o.sixidPorts?.[index] ?? (await freePort(HOST, 0));
-      planned.push({ name, sixidPort, irpPort: await freePort(HOST, 0) });
+      planned.push({ name, sixidPort, irpPort: o.irpPorts?.[index] ?? (await freePort(HOST, 0)) });
     }
     const actors: Actor[] = [];
     for (const { name, sixidPort, irpPort } of planned) {
@@ -79,11 +80,16 @@ export class Stage {
   }
 
   /** Invites a person, enrols him, and starts his node. */
-  async person(domain: Actor, user: string, fullName: string): Promise<Actor> {
-    const invitation = await this.command(domain, "domain", "invite", user, "--name", fullName);
+  async person(
+    domain: Actor,
+    user: string,
+    fullName: string,
+    o: { invite?: readonly string[]; init?: readonly string[] } = {},
+  ): Promise<Actor> {
+    const invitation = await this.command(domain, "domain", "invite", user, "--name", fullName, ...(o.invite ?? []));
     const link = /'(sixtalk:[^']+)'/.exec(invitation)?.[1] ?? "";
     const actor = this.#actor(user);
-    await this.command(actor, "init", link, "--name", fullName, "--local-only");
+    await this.command(actor, "init", link, "--name", fullName, "--local-only", ...(o.init ?? []));
     this.configure(actor, ({ peer }) =>
       Object.assign(peer ?? {}, {
         listen: { host: HOST, port: 0 },

@@ -70,7 +70,7 @@ export function domainCommand(): Command {
     .option("--name <full name>", "as others will see it")
     .option(
       "--reach <address>",
-      "IP address under which the invited finds this server (default: this machine's global one)",
+      "IP address under which the invited finds this server, or `dns`: by SRV records (default: this machine's global one)",
     )
     .description("make an account and a one-time invitation, good for 7 days")
     .addHelpText("after", "\nExample:\n  sixtalk --home ./alpha domain invite alice --name 'Alice Example'")
@@ -78,10 +78,8 @@ export function domainCommand(): Command {
       const home = homeOf(command);
       const { domain: config } = loadConfig(home.config);
       if (config === undefined) throw new SuiteError("config-invalid", "this home has no domain", { fault: "local" });
-      const made = await invite({ home, config, log: silentLog, clock }, user, o.name, {
-        host: o.reach ?? reachOf(config.host),
-        port: config.irpPort,
-      });
+      const reach = o.reach === "dns" ? o.reach : { host: o.reach ?? reachOf(config.host), port: config.irpPort };
+      const made = await invite({ home, config, log: silentLog, clock }, user, o.name, reach);
       const { identity, link, expires, enrolled } = made;
       const own = `${commandLine(undefined)} --home ${quoted(join(homedir(), `.sixtalk-${identityLocal(identity)}`))}`;
       process.stdout.write(

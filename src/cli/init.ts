@@ -15,26 +15,33 @@ export function initCommand(): Command {
   return new Command("init")
     .argument("<invitation>", "the link that your domain's owner gave you")
     .option("--name <full name>", "as others see it")
+    .option(
+      "--dns <server...>",
+      "DNS servers to ask where your domain's servers are, as [::1]:5353 (default: this machine's)",
+    )
     .option("--local-only", "announce loopback and private addresses too: for trying it out on one machine")
     .description("enrol: make keys, get certificates, publish your record")
     .addHelpText("after", "\nExample:\n  sixtalk init 'sixtalk://[::1]:4604/alice@alpha.test?sixid=4606&code=…&root=…'")
-    .action(async (link: string, o: { name?: string; localOnly?: boolean }, command: Command) => {
+    .action(async (link: string, o: { name?: string; dns?: string[]; localOnly?: boolean }, command: Command) => {
       const home = homeOf(command);
       const invitation = parseInvitation(link);
       const name = o.name ?? identityLocal(invitation.identity);
       refuseAnother(home, invitation.identity);
       makeHome(home);
       const { root, furtherRoots } = await enrol(
-        { home, invitation, name, label: deviceLabel(), clock: () => new Date(), log: silentLog },
+        {
+          ...{ home, invitation, name, label: deviceLabel(), clock: () => new Date(), log: silentLog },
+          ...(o.dns === undefined ? {} : { dnsServers: o.dns }),
+        },
         AbortSignal.timeout(60_000),
       );
       if (!hasPeer(home)) {
-        const { host, port } = invitation.irp;
-        const directory = { host, port: invitation.sixidPort, irpPort: port };
-        const { identity } = invitation;
-        const nonGlobal = o.localOnly === true || isLoopback(host);
+        const { identity, at } = invitation;
+        const directory = at === undefined ? {} : { ...at.irp, port: at.sixidPort, irpPort: at.irp.port };
+        const nonGlobal = o.localOnly === true || (at !== undefined && isLoopback(at.irp.host));
         writeConfig(home, {
           peer: await newPeerConfig(home, { identity, name, directory, root, furtherRoots, nonGlobal }),
+          ...(o.dns === undefined ? {} : { dns: { servers: o.dns } }),
         });
       }
       process.stdout.write(

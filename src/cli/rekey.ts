@@ -16,10 +16,17 @@ export function rekeyCommand(): Command {
     .addHelpText("after", "\nExample:\n  sixtalk rekey      # and once more a day or two later, to drop the old key")
     .action(async (given: { now?: boolean }, command: Command) => {
       const home = homeOf(command);
-      const { peer: config } = loadConfig(home.config);
+      const { peer: config, dns } = loadConfig(home.config);
       if (config === undefined) throw new SuiteError("config-invalid", "this home is no person's", { fault: "local" });
       using _lock = lockHome(home);
-      const o = { home, config, clock: () => new Date(), log: silentLog, now: given.now === true };
+      const o = {
+        home,
+        config,
+        dnsServers: dns.servers,
+        clock: () => new Date(),
+        log: silentLog,
+        now: given.now === true,
+      };
       const { certificate, bothListed } = await rekey(o, AbortSignal.timeout(REKEY_MS));
       process.stdout.write(
         `This device's key is sha256:${certificate.fingerprint}, certified until ${certificate.validity.notAfter.toISOString()}.\n` +

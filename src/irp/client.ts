@@ -9,7 +9,7 @@ import {
 import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import type { CrlReason } from "../pki/distribution-point.ts";
 import { type Identity, parseIdentity } from "../pki/identity.ts";
-import { SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
+import { asSuiteError, SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import { FrameReader, frame, MAX_FRAME_AFTER } from "./frame.ts";
 import {
   type CertificateFacts,
@@ -23,7 +23,8 @@ import {
 } from "./messages.ts";
 
 export interface IrpConnectOptions {
-  address: PeerAddress;
+  /** Of several the first that can be reached. */
+  address: PeerAddress | readonly PeerAddress[];
   /** The source domain: what the server's certificate has to name. */
   domain: string;
   trust: ServiceClientOptions["trust"];
@@ -44,6 +45,23 @@ export interface PendingCertificate {
   retrySeconds: number;
 }
 
+/** @throws SuiteError of the last one */
+async function dialFirst(addresses: readonly PeerAddress[], signal: AbortSignal): Promise<ServiceSocket> {
+  let failure = new SuiteError("unreachable", "no address of the enrolment server is known", {
+    fault: "service",
+    temporary: true,
+  });
+  for (const address of addresses) {
+    try {
+      return await dialService(address, signal);
+    } catch (error) {
+      failure = asSuiteError(error);
+      if (signal.aborted) break;
+    }
+  }
+  throw failure;
+}
+
 /** A session with an enrolment server, inside TLS. */
 export class IrpClient {
   /** The CA certificate by which the server was proven: what an enrolling node pins. */
@@ -57,7 +75,7 @@ export class IrpClient {
 
   /** @throws SuiteError unreachable, handshake-failed, certificate-invalid, syntax, not-found */
   static async connect(o: IrpConnectOptions, signal: AbortSignal): Promise<IrpClient> {
-    const socket = await dialService(o.address, signal);
+    const socket = await dialFirst("host" in o.address ? [o.address] : o.address, signal);
     try {
       const plain = new Channel(socket, signal);
       const hello = await plain.ask({ type: "hello", domain: o.domain }, "hello");

@@ -1,6 +1,5 @@
 import { hostname } from "node:os";
 import { IrpClient, type IssuedCertificate, type PendingCertificate } from "../irp/client.ts";
-import type { PeerAddress } from "../peertls-core/connection.ts";
 import { httpsClient } from "../peertls-core/https-client.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
@@ -14,6 +13,7 @@ import type { Home } from "./home.ts";
 import { makeHome } from "./home.ts";
 import type { Invitation } from "./invitation.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { type OwnServers, serversOf } from "./own-servers.ts";
 import { pause } from "./pause.ts";
 import { State } from "./state.ts";
 
@@ -23,6 +23,8 @@ export interface EnrolOptions {
   name: string;
   /** What this device is called in the own record. */
   label: string;
+  /** Whom to ask where the domain's servers are, if the invitation does not say it; absent: this machine's. */
+  dnsServers?: readonly string[];
   clock: () => Date;
   log: Log;
 }
@@ -44,7 +46,8 @@ export async function enrol(
   const files = new KeyFiles(home);
   let authKey = files.keyFor("auth");
   let encryptionKey = files.keyFor("encryption");
-  const base = { address: invitation.irp, domain, clock: o.clock };
+  const servers = serversOf(domain, invitation.at, o.dnsServers ?? [], o.clock);
+  const base = { address: await servers.irp(), domain, clock: o.clock };
   const first = await IrpClient.connect({ ...base, trust: { rootHash: invitation.rootHash } }, signal);
   const { root } = first;
   let auth: IssuedCertificate;
@@ -89,9 +92,17 @@ export async function enrol(
   } finally {
     second.close();
   }
-  const sixid = { host: invitation.irp.host, port: invitation.sixidPort };
   await publish(
-    { home, identity, sixid, roots: [root, ...furtherRoots], name: o.name, label: o.label, clock: o.clock, log: o.log },
+    {
+      home,
+      identity,
+      servers,
+      roots: [root, ...furtherRoots],
+      name: o.name,
+      label: o.label,
+      clock: o.clock,
+      log: o.log,
+    },
     files,
     signal,
   );
@@ -136,7 +147,7 @@ function isKeyInUse(error: unknown): boolean {
 interface PublishOptions {
   home: Home;
   identity: Identity;
-  sixid: PeerAddress;
+  servers: OwnServers;
   roots: readonly Certificate[];
   name: string;
   label: string;
@@ -150,7 +161,7 @@ async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal):
   const domain = identityDomain(o.identity);
   const anchors = o.roots.map((certificate) => ({ name: domain, certificate }));
   const http = httpsClient({
-    addresses: () => [o.sixid],
+    addresses: () => o.servers.sixid(),
     serverName: domain,
     indicatedName: pinnedName(domain),
     anchors: () => anchors,

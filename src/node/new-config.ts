@@ -17,8 +17,8 @@ export type ConfigText = Record<string, unknown>;
 export interface NewPeer {
   identity: Identity;
   name: string;
-  /** The domain's server: host, SixID port, IRP port. */
-  directory: PeerAddress & { irpPort: number };
+  /** The domain's server: host, SixID port, IRP port; empty: the DNS tells. */
+  directory: (PeerAddress & { irpPort: number }) | Record<string, never>;
   root: Certificate;
   /** Of the CA that issues for the domain, where that is another one. */
   furtherRoots?: readonly Certificate[];

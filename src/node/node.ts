@@ -37,6 +37,7 @@ import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys, sealSigner } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
 import { anchorsOf, OwnDirectory } from "./own-directory.ts";
+import { ownServers } from "./own-servers.ts";
 import { Renewal } from "./renewal.ts";
 import { Requests } from "./requests.ts";
 import { State } from "./state.ts";
@@ -159,9 +160,12 @@ export class PeerNode {
     this.access = new AppPasswords(state, this.identity);
     this.#addresses = new LocalAddresses(o.interfaces === undefined ? {} : { interfaces: o.interfaces });
     const ownAnchors = anchorsOf(identityDomain(this.identity), anchor);
+    const whole = { ...o.config, peer: config };
+    const servers = ownServers(config, o.config.dns.servers, o.clock);
     this.#directory = new OwnDirectory({
       node: this,
-      config: { ...o.config, peer: config },
+      config: whole,
+      servers,
       files,
       rules: this.#rules,
       anchors: ownAnchors,
@@ -185,7 +189,7 @@ export class PeerNode {
     this.renewal = new Renewal({
       files,
       identity: this.identity,
-      server: { host: config.directory.host, port: config.directory.irpPort },
+      servers: () => servers.irp(),
       anchors: ownAnchors,
       clock: o.clock,
       own: () => this.keys.auth.certificate,

@@ -1,4 +1,3 @@
-import { systemDns } from "../peertls-core/dns.ts";
 import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import { type LocalAddresses, plainAddress } from "../peertls-core/interfaces.ts";
 import type { Certificate } from "../pki/certificate.ts";
@@ -8,7 +7,7 @@ import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { DirectoryClient, type KnownDomain } from "../sixid/client.ts";
 import type { PeerRecord } from "../sixid/directory.ts";
-import { Locator, pinnedName } from "../sixid/locate.ts";
+import { pinnedName } from "../sixid/locate.ts";
 import { ownAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Box } from "./box.ts";
@@ -18,6 +17,7 @@ import type { KeyFiles } from "./keys.ts";
 import type { PeerNode } from "./node.ts";
 import { otherDirectories } from "./other-directories.ts";
 import { OwnCertificates } from "./own-certificates.ts";
+import type { OwnServers } from "./own-servers.ts";
 import { pause } from "./pause.ts";
 import type { TrustKeeper } from "./trust-keeper.ts";
 import { endMoved, watchedPeople } from "./watched.ts";
@@ -26,6 +26,7 @@ import { Watcher } from "./watcher.ts";
 export interface OwnDirectoryOptions {
   node: PeerNode;
   config: Config & { peer: PeerConfig };
+  servers: OwnServers;
   files: KeyFiles;
   rules: TrustKeeper;
   /** Roots of the own domain. */
@@ -56,12 +57,12 @@ export class OwnDirectory {
 
   constructor(o: OwnDirectoryOptions) {
     this.#o = o;
-    const { node, config, files, rules, anchors, clock, log } = o;
+    const { node, config, servers, files, rules, anchors, clock, log } = o;
     const { identity } = node;
     const { peer } = config;
     const domain = identityDomain(identity);
     this.#http = httpsClient({
-      addresses: () => [{ host: peer.directory.host, port: peer.directory.port }],
+      addresses: () => servers.sixid(),
       serverName: domain,
       indicatedName: pinnedName(domain),
       anchors: () => anchors,
@@ -78,8 +79,7 @@ export class OwnDirectory {
       onDomain: (found) => rules.learnOne(found),
       ...{ clock, log },
     });
-    const locator = new Locator({ dns: systemDns(config.dns.servers), clock, random: Math.random });
-    const httpTo = otherDirectories({ locator, credentials: () => node.keys.auth, clock });
+    const httpTo = otherDirectories({ locator: servers.locator, credentials: () => node.keys.auth, clock });
     const called = { directory: this.client, http: this.#http, httpTo, log };
     this.box = new Box({ ...called, node, wanted: () => rules.config.requests.box, clock });
     const onLearned = () => node.reloadKeys();

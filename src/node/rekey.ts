@@ -11,12 +11,15 @@ import type { PeerConfig } from "./config.ts";
 import { approved, deviceLabel, ownRecord } from "./enrol.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { ownServers } from "./own-servers.ts";
 import { State } from "./state.ts";
 import { readCertificates } from "./trust-rules.ts";
 
 export interface RekeyOptions {
   home: Home;
   config: PeerConfig;
+  /** Whom to ask where the servers are, if the configuration does not say it; absent: this machine's. */
+  dnsServers?: readonly string[];
   clock: () => Date;
   log: Log;
   /** Drops the old key at once. Whoever has not looked since the record listed both is told of a change that nobody vouches for. */
@@ -89,14 +92,19 @@ function twoThirdsOf({ validity: { notBefore, notAfter } }: Certificate): Date {
 }
 
 async function connect(
-  { config, clock }: RekeyOptions,
+  { config, dnsServers = [], clock }: RekeyOptions,
   credentials: Credentials,
   signal: AbortSignal,
 ): Promise<IrpClient> {
-  const { host, irpPort, anchor } = config.directory;
   const domain = identityDomain(parseIdentity(config.identity));
-  const anchors = readCertificates(anchor).map((certificate) => ({ name: domain, certificate }));
-  const at = { address: { host, port: irpPort }, domain, trust: { anchors }, credentials, clock };
+  const anchors = readCertificates(config.directory.anchor).map((certificate) => ({ name: domain, certificate }));
+  const at = {
+    address: await ownServers(config, dnsServers, clock).irp(),
+    domain,
+    trust: { anchors },
+    credentials,
+    clock,
+  };
   const client = await IrpClient.connect(at, signal);
   try {
     await client.authenticateByCertificate();
@@ -119,7 +127,7 @@ async function publish(
   const domain = identityDomain(identity);
   const anchors = readCertificates(config.directory.anchor).map((certificate) => ({ name: domain, certificate }));
   const http = httpsClient({
-    addresses: () => [{ host: config.directory.host, port: config.directory.port }],
+    addresses: () => ownServers(config, o.dnsServers ?? [], clock).sixid(),
     ...{ serverName: domain, indicatedName: pinnedName(domain), anchors: () => anchors, clock },
     credentials: () => keys.auth,
   });

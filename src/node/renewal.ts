@@ -14,8 +14,8 @@ import { pause } from "./pause.ts";
 export interface RenewalOptions {
   files: KeyFiles;
   identity: Identity;
-  /** The domain's enrolment server. */
-  server: PeerAddress;
+  /** Where the domain's enrolment server is, best first. */
+  servers: () => Promise<readonly PeerAddress[]>;
   anchors: readonly TrustAnchor[];
   clock: () => Date;
   /** The certificate in force, whatever the key files hold. */
@@ -89,9 +89,15 @@ export class Renewal {
 
   /** Renews what is late, and what the CA wants renewed sooner than it first said, as after an incident. */
   async #renew(own: readonly Due[], keys: OwnKeys, now: Date, signal: AbortSignal): Promise<readonly Due["kind"][]> {
-    const { files, clock, identity, server, log } = this.#o;
+    const { files, clock, identity, servers, log } = this.#o;
     const domain = identityDomain(identity);
-    const connection = { address: server, domain, trust: { anchors: this.#o.anchors }, credentials: keys.auth, clock };
+    const connection = {
+      address: await servers(),
+      domain,
+      trust: { anchors: this.#o.anchors },
+      credentials: keys.auth,
+      clock,
+    };
     const client = await IrpClient.connect(connection, signal);
     let due: readonly Due[] = [];
     try {

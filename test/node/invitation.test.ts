@@ -4,8 +4,7 @@ import { parseIdentity } from "../../src/pki/identity.ts";
 
 const invitation: Invitation = {
   identity: parseIdentity("alice@alpha.test"),
-  irp: { host: "::1", port: 4604 },
-  sixidPort: 4606,
+  at: { irp: { host: "::1", port: 4604 }, sixidPort: 4606 },
   code: "7K3M-9ABC",
   rootHash: "0123456789abcdef0123456789abcdef",
 };
@@ -17,8 +16,8 @@ test("an invitation is written as one link", () => {
 
 test.each<[string, Partial<Invitation>]>([
   ["IPv6", {}],
-  ["IPv4", { irp: { host: "192.0.2.1", port: 1 } }],
-  ["other ports", { irp: { host: "2001:db8::1", port: 65_535 }, sixidPort: 1 }],
+  ["IPv4", { at: { irp: { host: "192.0.2.1", port: 1 }, sixidPort: 4606 } }],
+  ["other ports", { at: { irp: { host: "2001:db8::1", port: 65_535 }, sixidPort: 1 } }],
   ["letters beyond ASCII", { identity: parseIdentity("jürgen@alpha.test") }],
   ["odd characters in the user", { identity: parseIdentity("a+b%c/d@alpha.test") }],
 ])("%s comes back as it was", (_name, change) => {
@@ -28,7 +27,14 @@ test.each<[string, Partial<Invitation>]>([
 
 test("white space around a pasted link does not matter, and the directory's port may be left out", () => {
   expect(parseInvitation(` ${link}\n`)).toEqual(invitation);
-  expect(parseInvitation(link.replace("sixid=4606&", "")).sixidPort).toBe(4606);
+  expect(parseInvitation(link.replace("sixid=4606&", "")).at?.sixidPort).toBe(4606);
+});
+
+test("one that says nothing of servers leaves them to the DNS", () => {
+  const { at: _at, ...rest } = invitation;
+  const short = "sixtalk:alice@alpha.test?code=7K3M-9ABC&root=0123456789abcdef0123456789abcdef";
+  expect(formatInvitation(rest)).toBe(short);
+  expect(parseInvitation(short)).toEqual(rest);
 });
 
 describe("no invitation", () => {

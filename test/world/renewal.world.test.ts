@@ -54,7 +54,7 @@ test("after an incident the CA has all renewed: a node asks at its start, and on
   const { certificate } = files.load().auth;
   let now = Date.now();
   const renewal = new Renewal({
-    ...{ files, identity: parseIdentity("alice@alpha.test"), server: domain.server.ports.irp },
+    ...{ files, identity: parseIdentity("alice@alpha.test"), servers: async () => [domain.server.ports.irp] },
     anchors: [{ name: "alpha.test", certificate: domain.root }],
     ...{ clock: () => new Date(now), own: () => certificate, onRenewed: () => undefined, log: recordLog() },
   });
@@ -90,7 +90,7 @@ test.each(["auth.pem", "enrolment.json"])(
     const renewal = new Renewal({
       files,
       identity: parseIdentity("alice@alpha.test"),
-      server: domain.server.ports.irp,
+      servers: async () => [domain.server.ports.irp],
       anchors: [],
       clock: () => new Date(certificate.validity.notAfter.getTime() - 86_400_000), // due, and nearly too late
       own: () => certificate,
