@@ -46,7 +46,12 @@ const peer = z.strictObject({
     })
     .default({ allowRanges: [] }),
   directory: z
-    .strictObject({ host, port: port.default(4606), irpPort: port.default(4604), anchor: anchorFile })
+    .strictObject({
+      host: host.optional().describe("IP address, without brackets; absent: the DNS tells where the servers are"),
+      port: port.default(4606),
+      irpPort: port.default(4604),
+      anchor: anchorFile,
+    })
     .describe("the server of the own domain"),
   local: z
     .strictObject({
