@@ -12,6 +12,7 @@ import type { ContentWriter } from "./content.ts";
 import type { ItemId, Kind } from "./envelope.ts";
 import { type ArrivedItem, type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
 import type { WrittenContent } from "./item-calls.ts";
+import { PeerQuotas } from "./peer-quotas.ts";
 import type { Opener } from "./seals.ts";
 import type { Store } from "./store.ts";
 
@@ -87,9 +88,6 @@ export interface InboxOptions {
   quota?: Partial<PeerQuota>;
 }
 
-const GIB = 1024 ** 3;
-const QUOTA: PeerQuota = { items: 2_000, bytes: 2 * GIB, fileBytes: 100 * GIB };
-
 /** Seals of a peer a day that a private key was used on in vain; then its things are refused unread (delivery.md §4). */
 const UNREADABLE_A_DAY = 20;
 
@@ -98,23 +96,19 @@ const AFTER_KEY: readonly string[] = ["seal-unreadable", "seal-wrong-signer", "s
 
 export function makeInbox(o: InboxOptions): Inbox {
   const { database, content, transfers, space, time, random, health, cut, log } = o.store.inside;
-  const quota: PeerQuota = { ...QUOTA, ...o.quota };
+  const now = () => time.now().getTime();
+  const quotas = new PeerQuotas({ database, now, ...(o.quota === undefined ? {} : { quota: o.quota }) });
+  const { quota } = quotas;
   /** Seals of each peer that are being opened: the budget counts them too, once one failed. */
   const opening = new Map<Identity, number>();
-  const now = () => time.now().getTime();
 
   /** What the peer may still bring today. */
   const admit = async (arrival: Arrival, bytes: number): Promise<PeerUsage & { left: number }> => {
     health.check();
     await space.check(bytes);
-    const peer = arrival.peer.identity;
-    const usage = await database.call("usage", { peer, at: now() });
-    const isFile = arrival.kind === "file";
-    // What is to come of files that were begun is counted already, and may come.
-    const left = isFile ? quota.fileBytes - usage.fileBytes + usage.expected : quota.bytes - usage.bytes;
-    if (usage.items >= quota.items) throw await told(quotaExceeded(peer, "items"), arrival);
-    if (left <= 0) throw await told(quotaExceeded(peer, isFile ? "file-bytes" : "bytes"), arrival);
-    return { ...usage, left };
+    return quotas.left(arrival.peer.identity, arrival.kind).catch(async (error: unknown) => {
+      throw await told(asSuiteError(error), arrival);
+    });
   };
 
   /** Notes what the owner should hear of a refusal, and gives it back to be thrown. */
@@ -188,26 +182,7 @@ export function makeInbox(o: InboxOptions): Inbox {
       }
       const inParts = kind === "file" ? await takeInParts(arrival, opened, { key, messageId }, writer) : undefined;
       if (inParts !== undefined) return inParts;
-      const original = {
-        ...(await writer.finish()),
-        ...(arrival.original ?? { head: "", encoding: "binary" as const }),
-      };
-      const body = await kept(opened);
-      cut("inbox.content-synced");
-      const stored = await storeArrived({
-        key,
-        kind,
-        sender: peer.identity,
-        recipients: arrival.to ?? [],
-        messageId,
-        title: arrival.title?.(facts) ?? facts.fileName ?? fieldOf(opened.head, "Subject")?.value ?? "",
-        fileName: facts.fileName,
-        content: body,
-        head,
-        original,
-        peerFingerprint: peer.fingerprint,
-        seal: sealOf(opened),
-      });
+      const stored = await storeOpened(arrival, opened, { key, messageId, facts, head }, writer);
       return { ...stored, digest: opened.digest };
     } catch (error) {
       await writer.abort();
@@ -216,6 +191,29 @@ export function makeInbox(o: InboxOptions): Inbox {
       await tee.return(undefined);
       await opened?.[Symbol.asyncDispose]();
     }
+  };
+
+  /** What came is put in place as it came and opened, then into the database. */
+  const storeOpened = (
+    arrival: SealedArrival,
+    opened: Opened,
+    o: { key: Uint8Array; messageId: string; facts: OpenedFacts; head: string },
+    writer: ContentWriter,
+  ): Promise<{ id: ItemId; duplicate: boolean }> => {
+    const { peer, kind, to, title } = arrival;
+    const { key, messageId, facts, head } = o;
+    const room = { peer: peer.identity, kind, bytes: writer.size + facts.size };
+    return quotas.keptFor(room, async () => {
+      const { head: before, encoding } = arrival.original ?? { head: "", encoding: "binary" };
+      const original = { ...(await writer.finish()), head: before, encoding };
+      const body = await kept(opened);
+      cut("inbox.content-synced");
+      return storeArrived({
+        ...{ key, kind, messageId, original, head, content: body, fileName: facts.fileName },
+        title: title?.(facts) ?? facts.fileName ?? fieldOf(opened.head, "Subject")?.value ?? "",
+        ...{ sender: peer.identity, recipients: to ?? [], peerFingerprint: peer.fingerprint, seal: sealOf(opened) },
+      });
+    });
   };
 
   /** A part of a large file, or the manifest that comes behind the last one; nothing if the file came whole. */
@@ -238,7 +236,7 @@ export function makeInbox(o: InboxOptions): Inbox {
     if (contentTypeOf(opened.head).value !== MANIFEST_TYPE) return undefined;
     const manifest = parseManifest(await manifestOf(opened));
     const { name } = manifest;
-    const stored = await transfers.takeManifest({ peer: peer.identity, manifest, opened }, async (id, body) => {
+    const storeFile = async (id: number, body: WrittenContent) => {
       const original = { ...(await writer.finish()), head: "", encoding: "binary" as const };
       cut("inbox.content-synced");
       const item: ArrivedItem = {
@@ -252,7 +250,11 @@ export function makeInbox(o: InboxOptions): Inbox {
       cut("inbox.manifest-committed");
       if (committed.duplicate) await content.discard(original);
       return committed;
-    });
+    };
+    // Its bytes were counted when it was begun.
+    const stored = await quotas.keptFor({ peer: peer.identity, kind, bytes: 0 }, () =>
+      transfers.takeManifest({ peer: peer.identity, manifest, opened }, storeFile),
+    );
     await writer.abort(); // of one that was stored before
     return { ...stored, digest };
   };

@@ -292,6 +292,23 @@ describe("a peer's bounds", () => {
     expect(await party.store.items()).toHaveLength(1);
   });
 
+  test("what is more than the quota with its original has no name, also of many at once: nothing of it stays", async () => {
+    await using folder = await temporaryFolder();
+    await using party = await receiver(folder.path, { quota: { fileBytes: 500_000 } });
+    const names = Array.from({ length: 4 }, (_, n) => `file ${n}`);
+    const all = await Promise.all(names.map((name) => sealed(name, { body: randomBytes(200_000) })));
+    const taken = all.map((bytes) => party.inbox.receiveSealed(arrival(bytes, { kind: "file" }), never));
+    const settled = await Promise.allSettled(taken);
+    expect(settled.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected", "rejected", "rejected"]);
+    expect(await filesOf(folder.path)).toHaveLength(2);
+    const large = party.inbox.receiveSealed(
+      arrival(await sealed("large", { body: randomBytes(90_000) }), { kind: "file", peer: peerOf(alice) }),
+      never,
+    );
+    await expect(large).rejects.toMatchObject({ code: "quota-exceeded", temporary: true });
+    expect(await filesOf(folder.path)).toHaveLength(2);
+  });
+
   test("everything is refused for now while the disk is nearly full", async () => {
     await using folder = await temporaryFolder();
     await using party = await receiver(folder.path, { minFreeBytes: Number.MAX_SAFE_INTEGER });
