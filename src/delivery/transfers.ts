@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, link, mkdir, open, readdir, readFile, rm } from "node:fs/promises";
+import { type FileHandle, link, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Identity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
@@ -109,6 +109,11 @@ export async function openTransfers(o: TransfersOptions): Promise<Transfers> {
         if (begun.dropped !== undefined) await remove([begun.dropped]);
         if (begun.state !== "wanted") return;
         const { id } = begun;
+        if (await hasName(pathOf(id))) {
+          await database.call("dropTransfers", [id]);
+          await remove([id]);
+          throw partsMissing();
+        }
         const { offset, part } = place;
         const before = offset === 0 ? createHash("sha256") : hashes.get(id)?.hash;
         const inOrder = offset === 0 || hashes.get(id)?.upTo === offset;
@@ -136,6 +141,17 @@ export async function openTransfers(o: TransfersOptions): Promise<Transfers> {
         return stored;
       }),
   };
+}
+
+/**
+ * Whether the file is content already: a manifest agreed to it, and we died, or the disk failed, before its item was stored. What
+ * was written to it then would be written to that content, which others may have brought, too.
+ */
+async function hasName(path: string): Promise<boolean> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw storeFailed("stat", error);
+  });
+  return found !== undefined && found.nlink > 1;
 }
 
 /** The whole file as content of the store: linked there under its digest, or read if it is small. */

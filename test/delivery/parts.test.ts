@@ -2,7 +2,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { describe, expect, test } from "vitest";
+import type { CutPoint } from "../../src/delivery/cut-point.ts";
 import type { PeerQuota } from "../../src/delivery/inbox-calls.ts";
 import type { Draft } from "../../src/delivery/outbox.ts";
 import type { Store } from "../../src/delivery/store.ts";
@@ -21,6 +23,7 @@ import { VirtualTime } from "../support/virtual-time.ts";
 import {
   alice,
   bob,
+  carol,
   type Delivery,
   failure,
   nextEvent,
@@ -266,16 +269,17 @@ describe("a large file", () => {
 
 /** A part or manifest, sealed by hand. */
 async function sealedBy(
-  what: { place: PartPlace; body: Buffer } | { manifest: Manifest },
+  what: { place?: PartPlace; body: Buffer } | { manifest: Manifest },
   signer = alice,
 ): Promise<Buffer> {
-  const [from, to, messageId, date] = [alice, [bob], "by-hand@a.test", new Date("2026-11-25T10:00:00Z")];
+  const [from, to, messageId, date] = [signer, [bob], "by-hand@a.test", new Date("2026-11-25T10:00:00Z")];
   const mediaType = "manifest" in what ? MANIFEST_TYPE : "text/plain";
   const head = fileHead({ from, to, messageId, date, name: "x", mediaType });
-  const fields = "place" in what ? [...head.fields, transferField(what.place)] : head.fields;
+  const place = "place" in what ? what.place : undefined;
+  const fields = place === undefined ? head.fields : [...head.fields, transferField(place)];
   async function* entity() {
     yield serializeHead({ fields });
-    yield "place" in what ? what.body : manifestBytes(what.manifest);
+    yield "body" in what ? what.body : manifestBytes(what.manifest);
   }
   const how = { kind: "file" as const, from: signer, to: bob, recipient: toyCertificate(bob), opens: [] };
   return Buffer.concat(await Array.fromAsync(toySeal.stream(entity(), how, never)));
@@ -454,6 +458,44 @@ describe("a peer that puts parts together by hand", () => {
     };
     await expect.poll(left, { timeout: 10_000, interval: 100 }).toEqual(["1.part"]);
     await give(other, await begun(64));
+  });
+
+  test("whose file was whole, but not stored, cannot change what another has brought the same of", async () => {
+    await using folder = await temporaryFolder();
+    let fails = true;
+    const cut = (point: CutPoint) => {
+      if (fails && point === "inbox.content-synced") throw new Error("died");
+    };
+    await using other = await receiver(folder.path, { cut });
+    const parts = [await part(0), await part(1), await part(2)];
+    for (const sealed of parts) await give(other, sealed);
+    expect(await codeOf(give(other, await manifestOf(parts)))).toBe("internal for now");
+    fails = false;
+    const changed = await part(1, {}, Buffer.alloc(100_000, "changed"));
+    expect(await codeOf(give(other, changed))).toBe("conflict for now");
+    const whole = await sealedBy({ body }, carol);
+    const arrival = { kind: "file" as const, peer: peerOf(carol), source: Readable.from([whole]), maxBytes: 1e8 };
+    await other.inbox.receiveSealed(arrival, never);
+    expect((await onlyFile(other.store))?.equals(body)).toBe(true);
+    for (const sealed of parts) await give(other, sealed); // as its sender does who is told that parts are missing
+    const { id } = await give(other, await manifestOf(parts));
+    expect((await other.store.item(String(id))).content.digest).toBe(createHash("sha256").update(body).digest("hex"));
+    expect(stray(folder.path)).toEqual([]);
+  });
+
+  test("brings what the quota has no room for: nothing of it has a name, also of several at once", async () => {
+    await using folder = await temporaryFolder();
+    await using other = await receiver(folder.path, { quota: { items: 1 } });
+    const second = { transfer: "cd".repeat(16) };
+    const fresh = [0, 1, 2].map(() => randomBytes(100_000));
+    const one = [await part(0), await part(1), await part(2)];
+    const another = await Promise.all([0, 1, 2].map((n) => part(n, second, fresh[n]?.subarray(0, n < 2 ? 1e5 : 5e4))));
+    for (const sealed of [...one, ...another]) await give(other, sealed);
+    const manifests = [await manifestOf(one), await manifestOf(another, second)];
+    const codes = await Promise.all(manifests.map((sealed) => codeOf(give(other, sealed))));
+    expect(codes.toSorted()).toEqual(["quota-exceeded for now", "taken"]);
+    expect(readdirSync(join(folder.path, "content")).filter((name) => name !== "tmp")).toHaveLength(1);
+    expect(readdirSync(join(folder.path, "transfer"))).toHaveLength(1);
   });
 
   test("and signs with another key from then on sends all again", async () => {
