@@ -10,6 +10,7 @@ import type { Opened } from "../smime/open.ts";
 import { MANIFEST_TYPE, MAX_MANIFEST_BYTES, parseManifest, placeOf } from "../smime/transfer.ts";
 import type { ContentWriter } from "./content.ts";
 import type { ItemId, Kind } from "./envelope.ts";
+import type { FreeSpace } from "./free-space.ts";
 import { type ArrivedItem, type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
 import type { WrittenContent } from "./item-calls.ts";
 import { PeerQuotas } from "./peer-quotas.ts";
@@ -152,7 +153,7 @@ export function makeInbox(o: InboxOptions): Inbox {
     signal: AbortSignal,
   ): Promise<Stored> => {
     const { peer, kind } = arrival;
-    const tee = teed(arrival, writer, left);
+    const tee = teed(arrival, writer, left, space);
     let opened: Opened | undefined;
     try {
       opened = await o.open(
@@ -332,6 +333,7 @@ async function* teed(
   arrival: SealedArrival,
   writer: ContentWriter,
   left: number,
+  space: FreeSpace,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const chunk of arrival.source) {
     if (writer.size + chunk.length > arrival.maxBytes) {
@@ -342,6 +344,7 @@ async function* teed(
     }
     if (writer.size + chunk.length > left)
       throw quotaExceeded(arrival.peer.identity, arrival.kind === "file" ? "file-bytes" : "bytes");
+    await space.check(chunk.length); // nobody says before how much there will be
     await writer.write(chunk);
     yield chunk;
   }

@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import type { CutPoint } from "../../src/delivery/cut-point.ts";
 import type { Kind } from "../../src/delivery/envelope.ts";
 import type { NodeEvent } from "../../src/delivery/event-types.ts";
+import { storeFailed } from "../../src/delivery/health.ts";
 import { makeInbox, type SealedArrival } from "../../src/delivery/inbox.ts";
 import type { Store } from "../../src/delivery/store.ts";
 import type { Identity } from "../../src/pki/identity.ts";
@@ -323,6 +324,27 @@ describe("a peer's bounds", () => {
     };
     await expect(party.inbox.receivePlain(plain, never)).rejects.toMatchObject({ code: "store-failed" });
   });
+});
+
+test("a sealed thing for which the disk has too little room is refused while it comes, and nothing of it stays", async () => {
+  await using folder = await temporaryFolder();
+  await using party = await receiver(folder.path);
+  let left = 500_000;
+  const check = (bytes: number) => {
+    left -= bytes;
+    return left < 0 ? Promise.reject(storeFailed("disk nearly full")) : Promise.resolve();
+  };
+  const store = { ...party.store, inside: { ...party.store.inside, space: { check } } };
+  const inbox = makeInbox({ store, open: toyOpener(toyCertificate(bob)) });
+  let came = 0;
+  async function* source() {
+    yield await sealed("large", { body: randomBytes(100_000) });
+    for (; came < 5_000_000; came += 50_000) yield randomBytes(50_000);
+  }
+  const refused = inbox.receiveSealed(arrival(Buffer.alloc(0), { source: source(), kind: "file" }), never);
+  await expect(refused).rejects.toMatchObject({ code: "store-failed", temporary: true });
+  expect(came).toBeLessThan(1_000_000);
+  expect(await filesOf(folder.path)).toEqual([]);
 });
 
 describe("an unsealed message", () => {
