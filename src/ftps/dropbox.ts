@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { writeAll } from "../smime/part-file.ts";
@@ -34,14 +34,22 @@ export interface Dropbox {
 /** Limits of ftps.md §2.8. */
 const MOST_UNFINISHED = 64;
 const MOST_BYTES = 100 * 1024 ** 3;
+/** One peer's share of what is free on the disk: what waits here is in nobody's account. */
+const FREE_SHARE = 8;
 const KEPT_MS = 7 * 86_400_000;
+const SWEPT_EVERY_MS = 3_600_000;
 const MOST_HASHED = 1_000;
 const WRITE_BYTES = 262_144;
 const MAX_PIECES = 512; // writev takes at most IOV_MAX, 1024
 const READ_BYTES = 1_048_576;
 
-export async function openDropbox(o: { directory: string; clock: () => Date }): Promise<Dropbox> {
-  const { directory, clock } = o;
+export async function openDropbox(o: {
+  directory: string;
+  clock: () => Date;
+  /** Bytes on the disk. */
+  free?: () => Promise<number>;
+}): Promise<Dropbox> {
+  const { directory, clock, free = () => freeBytes(directory) } = o;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   /** Uploads under way, by their files. */
   const running = new Map<string, { cut: () => void; ended: Promise<void> }>();
@@ -63,18 +71,27 @@ export async function openDropbox(o: { directory: string; clock: () => Date }): 
     }
     return files.sort((one, other) => one.mtimeMs - other.mtimeMs);
   };
-  /** Makes room for one more. */
-  const clear = async (folder: string) => {
+  /** Makes room for so many more: the oldest go. */
+  const clear = async (folder: string, more: number) => {
     const files = await waiting(folder);
     let bytes = files.reduce((sum, { size }) => sum + size, 0);
-    for (let left = files.length; left >= MOST_UNFINISHED || bytes > MOST_BYTES; left -= 1) {
+    const most = Math.min(MOST_BYTES, bytes === 0 ? 0 : ((await free()) + bytes) / FREE_SHARE);
+    for (let left = files.length; left + more > MOST_UNFINISHED || bytes > most; left -= 1) {
       const oldest = files.shift();
       if (oldest === undefined) break;
       bytes -= oldest.size;
-      await rm(oldest.path, { force: true });
+      if (!running.has(oldest.path)) await rm(oldest.path, { force: true });
     }
   };
-  for (const peer of await readdir(directory)) await waiting(join(directory, peer));
+  let swept = Number.NEGATIVE_INFINITY;
+  /** What has lain too long goes, also that of peers who do not come any more. */
+  const sweep = async () => {
+    const now = clock().getTime();
+    if (Math.abs(now - swept) < SWEPT_EVERY_MS) return;
+    swept = now;
+    for (const peer of await readdir(directory)) await waiting(join(directory, peer));
+  };
+  await sweep();
 
   const size = async (peer: string, name: string) => (await statOf(fileOf(peer, name)))?.size;
 
@@ -120,11 +137,13 @@ export async function openDropbox(o: { directory: string; clock: () => Date }): 
       running.set(path, { cut: () => cut.abort(), ended: ended.promise });
       try {
         await mkdir(folderOf(peer), { recursive: true, mode: 0o700 });
-        await clear(folderOf(peer));
+        await sweep();
+        await clear(folderOf(peer), 1);
         return await receiveInto(path, upload, cut.signal);
       } finally {
         running.delete(path);
         ended.resolve();
+        await clear(folderOf(peer), 0).catch(() => undefined); // tried again before the next
       }
     },
     async remove(peer, name) {
@@ -133,6 +152,11 @@ export async function openDropbox(o: { directory: string; clock: () => Date }): 
       await rm(path, { force: true });
     },
   };
+}
+
+async function freeBytes(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
 }
 
 async function hashOf(path: string, size: number, signal: AbortSignal): Promise<string> {

@@ -23,10 +23,10 @@ async function* pieces(bytes: Buffer, then?: () => unknown): AsyncGenerator<Buff
 const upload = (box: Dropbox, bytes: AsyncIterable<Uint8Array>, from = 0, name = "a.p7m", peer = "alice") =>
   box.receive({ peer, name, from, bytes, take: (source) => bytesOf(source) });
 
-async function opened(o: { now?: number } = {}) {
+async function opened(o: { now?: number; free?: () => Promise<number> } = {}) {
   const folder = await temporaryFolder();
   const clock = () => new Date(o.now ?? Date.now());
-  return { ...folder, o, clock, box: await openDropbox({ directory: folder.path, clock }) };
+  return { ...folder, o, clock, box: await openDropbox({ ...o, directory: folder.path, clock }) };
 }
 
 const files = (path: string) =>
@@ -141,6 +141,25 @@ test("a peer has at most 64 unfinished uploads: the oldest goes; and none for lo
   at.o.now = Date.now() + 8 * DAY;
   await openDropbox({ directory: at.path, clock: at.clock });
   expect(files(at.path)).toEqual([]);
+});
+
+test("what peers who do not come any more have left goes after a week, while others upload", async () => {
+  const now = Date.now();
+  await using at = await opened({ now });
+  await failureOf(upload(at.box, pieces(all, broken), 0, "a.p7m", "gone"));
+  at.o.now = now + 7 * DAY + 3_600_000;
+  await upload(at.box, pieces(all));
+  expect(await at.box.size("gone", "a.p7m")).toBeUndefined();
+});
+
+test("unfinished uploads of one peer take an eighth of what is free, no more, from the moment they are cut", async () => {
+  await using at = await opened({ free: () => Promise.resolve(8 * 1_500_000) });
+  for (const name of ["1.p7m", "2.p7m"]) await failureOf(upload(at.box, pieces(all, broken), 0, name));
+  expect(files(at.path)).toHaveLength(2);
+  await failureOf(upload(at.box, pieces(all, broken), 0, "3.p7m"));
+  expect(files(at.path)).toHaveLength(2);
+  await failureOf(upload(at.box, pieces(all, broken), 0, "1.p7m", "bob"));
+  expect(files(at.path)).toHaveLength(3);
 });
 
 test("an unfinished upload can be given up, but not while it runs", async () => {
