@@ -121,13 +121,14 @@ async function encryptByThreads(
   { recipients, algorithms, layout, signed, threads, progress = () => {} }: ThreadedOptions,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
-  if (size + 2 * segmentBytes > algorithms.content.maxBytes) throw tooMuch(algorithms.content.maxBytes);
+  const count = segmentCount(layout, size);
+  // What no segment contains, signature and all, is less than two.
+  if ((count + 2) * segmentBytes > algorithms.content.maxBytes) throw tooMuch(algorithms.content.maxBytes);
   const found = await versionOf(file);
   const { key, iv: nonce, before, behind } = beginEnvelope(recipients, algorithms);
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const halt = () => void Atomics.store(stop, 0, 1);
   const content = { descriptor: file.fd, offset, size };
-  const count = segmentCount(layout, size);
   const stretches: Stretch[] = [];
   const encryptAll = async () => {
     let next = 0;

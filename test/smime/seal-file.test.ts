@@ -228,6 +228,24 @@ describe("what goes wrong", () => {
     await own[Symbol.asyncDispose]();
   });
 
+  test.each([
+    ["sealed", sealFile, 68_718_640_000],
+    ["only encrypted", encryptFile, 68_719_476_704],
+  ] as const)(
+    "a file that is larger than GCM allows with one key, %s, is refused before it is read",
+    async (_, work, size) => {
+      writeFileSync(path("source"), "");
+      truncateSync(path("source"), size);
+      rmSync(path("sealed"), { force: true });
+      await using file = await openFile(path("source"), "r");
+      await using target = await openFile(path("sealed"), "wx");
+      const stop = new AbortController();
+      const progress = () => stop.abort();
+      const failure = failureOf(work({ file, offset: 0, size }, target, options({ progress }), stop.signal));
+      expect((await failure).code).toBe("limit-exceeded");
+    },
+  );
+
   test("a recipient whose key cannot be sealed to is refused before anything is written", async () => {
     const recipients = [peerCertificate(alice.auth.certificate)];
     for (const work of [sealFile, encryptFile] as const)
