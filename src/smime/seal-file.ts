@@ -67,7 +67,7 @@ export async function sealFile(
     const chunk = before.length === 0 ? [] : [der.octetString(before)];
     const layout = { before: Buffer.concat([outside, beforeContent(o.signer), ...chunk]), chunked: true };
     const signed = { signer: o.signer, before, now: o.now };
-    return encryptByThreads(source, target, { ...o, algorithms, layout, signed }, signal);
+    return unchanged(source.file, () => encryptByThreads(source, target, { ...o, algorithms, layout, signed }, signal));
   }
   const signed = opaqueSignedData(joined(before, bytesOf(source, o.progress)), o.signer, o.now);
   let messageDigest: Buffer = Buffer.alloc(0);
@@ -75,7 +75,7 @@ export async function sealFile(
     if (outside.length > 0) yield outside;
     messageDigest = yield* signed;
   };
-  await stream(envelopedData(entity(), o.recipients, algorithms), target, signal);
+  await unchanged(source.file, () => stream(envelopedData(entity(), o.recipients, algorithms), target, signal));
   return messageDigest;
 }
 
@@ -90,10 +90,11 @@ export async function encryptFile(
   const algorithms = algorithmsOf(o.profile, o.capabilities);
   if (isThreaded(source, algorithms)) {
     const layout = { before: new Uint8Array(), chunked: false };
-    await encryptByThreads(source, target, { ...o, algorithms, layout }, signal);
+    await unchanged(source.file, () => encryptByThreads(source, target, { ...o, algorithms, layout }, signal));
     return;
   }
-  await stream(envelopedData(bytesOf(source, o.progress), o.recipients, algorithms), target, signal);
+  const content = bytesOf(source, o.progress);
+  await unchanged(source.file, () => stream(envelopedData(content, o.recipients, algorithms), target, signal));
 }
 
 function isThreaded({ size }: FileRange, { content }: ProfileAlgorithms): boolean {
@@ -124,7 +125,6 @@ async function encryptByThreads(
   const count = segmentCount(layout, size);
   // What no segment contains, signature and all, is less than two.
   if ((count + 2) * segmentBytes > algorithms.content.maxBytes) throw tooMuch(algorithms.content.maxBytes);
-  const found = await versionOf(file);
   const { key, iv: nonce, before, behind } = beginEnvelope(recipients, algorithms);
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const halt = () => void Atomics.store(stop, 0, 1);
@@ -175,7 +175,6 @@ async function encryptByThreads(
     const tag = joinedTag(key, nonce, stretches);
     const rest = last.length === 0 ? [behind(tag)] : [der.octetString(ciphertext), behind(tag)];
     await writeAt(target, Buffer.concat(rest), before.length + count * (octetHeaderBytes + segmentBytes));
-    if ((await versionOf(file)) !== found) throw changed();
     progress(size);
     return messageDigest;
   } catch (thrown) {
@@ -277,10 +276,16 @@ async function named<T>(what: string, action: Promise<T>): Promise<T> {
   }
 }
 
-/** Another one when somebody has written to the file. */
-async function versionOf(file: FileHandle): Promise<string> {
-  const { size, mtimeNs, ctimeNs } = await named("stat", file.stat({ bigint: true }));
-  return `${size} ${mtimeNs} ${ctimeNs}`;
+/** Fails if somebody wrote to the file meanwhile; another name, or one less, does not count. */
+async function unchanged<T>(file: FileHandle, work: () => Promise<T>): Promise<T> {
+  const version = async () => {
+    const { size, mtimeNs } = await named("stat", file.stat({ bigint: true }));
+    return `${size} ${mtimeNs}`;
+  };
+  const found = await version();
+  const made = await work();
+  if ((await version()) !== found) throw changed();
+  return made;
 }
 
 function changed(): SuiteError {

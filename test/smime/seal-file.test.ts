@@ -1,5 +1,15 @@
 import { createDecipheriv, createHash, randomBytes } from "node:crypto";
-import { createReadStream, existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  createReadStream,
+  existsSync,
+  linkSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { open as openFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -199,6 +209,24 @@ describe("what goes wrong", () => {
     };
     expect((await failureOf(made(sealFile, large, { progress: write }))).code).toBe("source-changed");
     expect((await failureOf(made(sealFile, large.subarray(0, 2_000_000), { progress }))).code).toBe("source-changed");
+  });
+
+  test("a file that was written to is told as changed also where it is read once, as for block chaining", async () => {
+    const progress = () => writeFileSync(path("source"), "other", { flag: "r+" });
+    for (const work of [sealFile, encryptFile] as const) {
+      const failure = failureOf(made(work, large.subarray(0, 6_000_000), { progress, profile: "foreign" }));
+      expect((await failure).code).toBe("source-changed");
+    }
+  });
+
+  test("a file that gets another name, or loses its own, is sealed all the same", async () => {
+    const progress = () => {
+      rmSync(path("another"), { force: true });
+      linkSync(path("source"), path("another"));
+      rmSync(path("source"));
+      renameSync(path("another"), path("source"));
+    };
+    await made(sealFile, large, { progress });
   });
 
   test("a disk that is full is told as that", async () => {
