@@ -43,20 +43,25 @@ export function domainFederation(o: DomainFederationOptions): Federation {
   });
 }
 
-/** What the domain says of itself to others, signed by its server. */
-export function domainDocument(config: DomainConfig, credentials: Credentials, now: Date): Promise<string> {
-  const signer = withoutRoot(credentials);
-  const root = credentials.chain.at(-1);
+/**
+ * What the domain says of itself to others, signed by its server.
+ * @param o.anchors where the paths of its people and of its server end
+ */
+export function domainDocument(
+  config: DomainConfig,
+  o: { credentials: Credentials; anchors: readonly Certificate[]; now: Date },
+): Promise<string> {
+  const signer = withoutRoot(o.credentials);
   const url = config.status?.url;
   const facts = {
     domain: config.name,
-    anchors: root === undefined ? [] : [root],
+    anchors: o.anchors,
     cas: signer.chain,
     crl: url === undefined ? [] : [`${url}/crl`],
     ocsp: url === undefined ? [] : [`${url}/ocsp`],
     federation: config.federation?.mode ?? "open",
   };
-  return makeDomainDocument(facts, signer, now);
+  return makeDomainDocument(facts, signer, o.now);
 }
 
 /** What the server shows to those who go by the web's CAs. @throws SuiteError config-invalid */

@@ -4,18 +4,20 @@ import { join } from "node:path";
 import { fastify } from "fastify";
 import { type CaKeys, createCa, type OpenedCa } from "../irp/ca-keys.ts";
 import { est } from "../irp/est.ts";
+import type { Registered } from "../irp/register.ts";
 import { Registration } from "../irp/registration.ts";
 import { serveIrp } from "../irp/server.ts";
 import type { PeerAddress } from "../peertls-core/connection.ts";
 import type { LocalListener } from "../peertls-core/loopback.ts";
 import { type HttpsService, httpsService } from "../peertls-core/service.ts";
-import type { Certificate } from "../pki/certificate.ts";
+import type { Certificate, Fingerprint } from "../pki/certificate.ts";
 import { type Identity, identityLocal, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
-import { SuiteError } from "../pki/suite-error.ts";
+import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { Accounts } from "../sixid/server/accounts.ts";
 import type { ConfiguredDomain, Federation } from "../sixid/server/federation.ts";
+import type { Feed } from "../sixid/server/feed.ts";
 import { routes } from "../sixid/server/http.ts";
 import { Recursion } from "../sixid/server/recursion.ts";
 import { DirectoryService } from "../sixid/server/service.ts";
@@ -91,6 +93,9 @@ export class DomainServer {
   readonly #federation: Federation;
   readonly #o: DomainOptions;
   #irp: LocalListener | undefined;
+  #feed: Feed | undefined;
+  /** Keys that were revoked while this process runs: connections by them may still be open. */
+  readonly #revoked = new Set<Fingerprint>();
   #sixid: PeerAddress | undefined;
   #others: readonly ConfiguredDomain[];
 
@@ -163,6 +168,7 @@ export class DomainServer {
 
   async stop(): Promise<void> {
     await this.#irp?.close();
+    this.#feed?.close();
     await this.#https.close();
     this.#federation.close();
     await this.#app.close();
@@ -181,7 +187,7 @@ export class DomainServer {
       recursion,
       anchors: () => this.#ownAnchors(),
       federation,
-      document: () => domainDocument(config, this.keys.server, clock()),
+      document: () => domainDocument(config, { credentials: this.keys.server, anchors: this.ca.anchors, now: clock() }),
       clock,
       log,
     });
@@ -190,6 +196,7 @@ export class DomainServer {
       accounts: this.accounts,
       https: this.#https,
       federation,
+      isRevoked: (fingerprint: Fingerprint) => this.#revoked.has(fingerprint),
       identityOf: async (uuid: string) => (await this.#store.userById(uuid))?.identity,
       log,
     });
@@ -199,6 +206,8 @@ export class DomainServer {
     const registrars = config.ca?.registrars?.map((text) => parseIdentity(text)) ?? [];
     await this.#app.register(est, { domain: config.name, accounts, registration, callerOf, registrars, log });
     await this.#app.ready();
+    this.#feed = service.feed;
+    this.ca.follow((revoked) => void this.#dropDevice(revoked));
     await this.ca.start();
     this.#sixid = await this.#https.listen();
     this.#irp = await serveIrp({
@@ -208,6 +217,19 @@ export class DomainServer {
       ...(config.status?.url === undefined ? {} : { statusUrl: config.status.url }),
     });
     log.info({ domain: config.name, sixid: this.#sixid, irp: this.#irp.address }, "domain server running");
+  }
+
+  /** Where a revoked device is, is told to nobody any more; those who watch hear it at once. */
+  async #dropDevice({ kind, identity, fingerprint }: Registered): Promise<void> {
+    if (kind !== "auth") return;
+    this.#revoked.add(fingerprint);
+    this.#feed?.drop(fingerprint);
+    try {
+      const user = await this.#store.user(identity);
+      if (user !== undefined) await this.#store.dropDevice(user.uuid, fingerprint);
+    } catch (error) {
+      this.#o.log.error({ identity, error: asSuiteError(error) }, "a revoked device is still in the directory");
+    }
   }
 
   #tls() {

@@ -363,7 +363,7 @@ export class PeerNode {
     peerTls.onConnected(({ identity, direction, protocol }) => {
       // Who comes for messages may be elsewhere than he is thought to be, and is reached over this now.
       if (direction === "in" && protocol === "sip") this.outbox.moved(identity);
-      else this.outbox.wake(identity);
+      this.outbox.wake(identity);
     });
     store.events.onEvent((event) => {
       this.requests.noticed(event);

@@ -195,8 +195,8 @@ export class OwnDirectory {
     );
     const before = this.#addresses.get(record.identity) ?? now;
     this.#addresses.set(record.identity, now);
-    if (before.isSubsetOf(now)) node.outbox.wake(record.identity);
-    else node.outbox.moved(record.identity);
+    if (!before.isSubsetOf(now)) node.outbox.moved(record.identity);
+    node.outbox.wake(record.identity);
   }
 }
 

@@ -21,7 +21,6 @@ export function endMoved(connections: readonly PeerConnection[], { identity, dev
     const left =
       connection.direction === "out" &&
       device !== undefined &&
-      device.addresses.length > 0 &&
       !device.addresses.some((one) => one.host === host && one.port === port);
     if (device === undefined || left) connection.destroy();
   }

@@ -95,6 +95,11 @@ export class Feed {
     return () => this.#end(stream);
   }
 
+  /** Tells a device nothing any more: it was revoked. */
+  drop(device: string): void {
+    for (const stream of this.#streams) if (stream.device === device) this.#end(stream);
+  }
+
   close(): void {
     this.#off();
     clearInterval(this.#alive);
@@ -156,6 +161,7 @@ export class Feed {
     const isNew =
       before === undefined ||
       now.identity > before.identity ||
+      Object.keys(before.devices).some((device) => now.devices[device] === undefined) || // gone, or revoked
       Object.entries(now.devices).some(([device, seq]) => seq > (before.devices[device] ?? 0));
     stream.told.set(identity, now);
     if (isNew) this.#write(stream, eventText({ type: "record", data: JSON.stringify({ of: identity, ...reply }) }));

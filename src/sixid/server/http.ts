@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { HttpsService, ServiceCaller } from "../../peertls-core/service.ts";
+import type { Fingerprint } from "../../pki/certificate.ts";
 import type { Identity } from "../../pki/identity.ts";
 import { parseIdentity } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
@@ -16,6 +17,8 @@ export interface RoutesOptions {
   accounts: Accounts;
   https: HttpsService;
   federation: Pick<Federation, "callerOf">;
+  /** Whether a key was revoked while connections by it are open; absent: nobody is asked. */
+  isRevoked?: (fingerprint: Fingerprint) => boolean;
   identityOf: (uuid: string) => Promise<Identity | undefined>;
   log: Log;
 }
@@ -47,6 +50,10 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
     const known = shown.presented === undefined ? shown : await o.federation.callerOf(shown);
     if (known.certificate !== undefined) found.set(socket, known);
     const certified = callerOfCertificate(known);
+    if (certified.kind === "person" && certified.by === "sca" && o.isRevoked?.(certified.fingerprint) === true) {
+      socket.destroy(); // it was opened before; another one is refused in the handshake
+      throw new SuiteError("forbidden", "the certificate is revoked", { fault: "peer" });
+    }
     return certified.kind === "anonymous"
       ? callerOfToken(request.headers.authorization, accounts, o.identityOf)
       : certified;
