@@ -90,7 +90,6 @@ describe("strongSwan", () => {
 
 describe("curl and openssl", () => {
   async function curl(path: string, ...args: string[]) {
-    const port = new URL(url).port;
     const common = ["-sS", "--cacert", root, "-w", "%{http_code}"];
     return run("curl", [...common, "-o", at("answer"), ...args, `${url}/.well-known/est/${path}`]);
   }
