@@ -10,6 +10,7 @@ import { identityLocal, parseDomain } from "../pki/identity.ts";
 import { silentLog } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { caCommands } from "./domain-ca.ts";
+import { peopleCommands } from "./domain-people.ts";
 import { homeOf } from "./home.ts";
 import { commandLine, quoted } from "./self.ts";
 import { domainStartCommand } from "./start.ts";
@@ -95,6 +96,6 @@ export function domainCommand(): Command {
       }
     });
   domain.addCommand(domainStartCommand());
-  for (const command of caCommands()) domain.addCommand(command);
+  for (const command of [...peopleCommands(), ...caCommands()]) domain.addCommand(command);
   return domain;
 }

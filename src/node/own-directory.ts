@@ -1,6 +1,5 @@
 import { type HttpsClient, httpsClient } from "../peertls-core/https-client.ts";
 import { type LocalAddresses, plainAddress } from "../peertls-core/interfaces.ts";
-import type { Certificate } from "../pki/certificate.ts";
 import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
@@ -198,9 +197,4 @@ export class OwnDirectory {
     if (!before.isSubsetOf(now)) node.outbox.moved(record.identity);
     node.outbox.wake(record.identity);
   }
-}
-
-/** The roots of a domain as anchors for its people. */
-export function anchorsOf(domain: string, roots: readonly Certificate[]): TrustAnchor[] {
-  return roots.map((certificate) => ({ name: domain, certificate }));
 }
