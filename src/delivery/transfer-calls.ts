@@ -37,6 +37,8 @@ export interface NewPart {
 
 /** Unfinished transfers of one peer (ftps.md §2.8). */
 const MOST_UNFINISHED = 64;
+/** Names of one peer's objects that are remembered: it asks for those that it brought last. */
+const MOST_NOTED = 10_000;
 
 /** Calls of the database worker about files that come in parts. */
 export const transferCalls = {
@@ -107,6 +109,11 @@ export const transferCalls = {
       `INSERT INTO opened_object (peer, name, size, digest, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (peer, name)
          DO UPDATE SET size = excluded.size, digest = excluded.digest, at = excluded.at`,
     ).run(o.peer, o.name, o.size, o.digest, o.at);
+    // The names are the peer's choice, and bringing again what was stored costs it no quota.
+    tx.sql(
+      `DELETE FROM opened_object WHERE peer = ? AND at <
+         (SELECT at FROM opened_object WHERE peer = ? ORDER BY at DESC LIMIT 1 OFFSET ?)`,
+    ).run(o.peer, o.peer, MOST_NOTED - 1);
   },
 
   /** What a peer brought under this name, or what it brought since then, the newest first. */

@@ -498,6 +498,18 @@ describe("a peer that puts parts together by hand", () => {
     expect(readdirSync(join(folder.path, "transfer"))).toHaveLength(1);
   });
 
+  test("is told of its last ten thousand objects, under however many names it brings one", async () => {
+    await using folder = await temporaryFolder();
+    await using other = await receiver(folder.path);
+    const { database } = other.store.inside;
+    const note = (n: number, peer = alice) =>
+      database.call("noteOpened", { peer, name: `${n}.p7m`, size: 1, digest: "0".repeat(64), at: n });
+    await note(0, bob);
+    await Promise.all(Array.from({ length: 10_050 }, (_, n) => note(n)));
+    const known = (n: number, peer = alice) => other.store.opened(peer, { name: `${n}.p7m` });
+    expect(await Promise.all([known(49), known(50), known(0, bob)])).toMatchObject([[], [{ at: 50 }], [{ at: 0 }]]);
+  });
+
   test("and signs with another key from then on sends all again", async () => {
     await using folder = await temporaryFolder();
     await using other = await receiver(folder.path);
