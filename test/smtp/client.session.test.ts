@@ -68,7 +68,8 @@ function outgoing(bytes: Buffer, o: { size?: number; broken?: Error; endless?: (
   } as Envelope;
   return {
     envelope,
-    transfer: "00", object: "00.p7m",
+    transfer: "00",
+    object: "00.p7m",
     size: o.size ?? bytes.length,
     open: () => Readable.from(source(), { objectMode: false }),
     progress: () => undefined,

@@ -91,7 +91,8 @@ function deliver(by: MailClient, signal = never): Promise<void> {
   const item = {
     ...{
       envelope,
-      transfer: "00", object: "00.p7m",
+      transfer: "00",
+      object: "00.p7m",
       size: 3,
       open: () => Readable.from([Buffer.from("abc")]),
       progress: () => undefined,
