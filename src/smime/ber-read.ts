@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import * as der from "../pki/der.ts";
 import type { ByteReader } from "./byte-reader.ts";
 import { malformed } from "./failure.ts";
@@ -6,6 +7,9 @@ const maxDepth = 32;
 /** Elements without an own limit. */
 const maxElementBytes = 1_048_576;
 const gatheredBytes = 65_536;
+const gatheredPieces = 2_048;
+/** After so many values others get their turn: what is buffered may have a hundred thousand of two octets. */
+const valuesATurn = 2_048;
 
 interface Frame {
   /** Where the value ends; undefined: at its end-of-contents octets. */
@@ -21,6 +25,8 @@ interface Frame {
 export class BerReader {
   readonly #bytes: ByteReader;
   readonly #frames: Frame[] = [];
+  /** Values that were read since others had their turn. */
+  #values = 0;
 
   constructor(bytes: ByteReader) {
     this.#bytes = bytes;
@@ -82,6 +88,7 @@ export class BerReader {
       const small = this.#smallOctets();
       if (small !== undefined) {
         yield small;
+        await this.#count(0);
         continue;
       }
       const next = await this.peek();
@@ -105,7 +112,10 @@ export class BerReader {
     );
     const contents: Buffer[] = [];
     let at = 0;
-    for (let size = 0; size < gatheredBytes && at + 4 <= limit && view[at] === der.tag.octetString; ) {
+    for (
+      let size = 0;
+      size < gatheredBytes && contents.length < gatheredPieces && at + 4 <= limit && view[at] === der.tag.octetString;
+    ) {
       const first = view[at + 1] ?? 0;
       const octets = first === 0x81 ? 1 : first === 0x82 ? 2 : 0;
       if (first > 0x82 || first === 0x80) break;
@@ -118,6 +128,7 @@ export class BerReader {
     }
     if (contents.length < 2) return undefined; // a single one goes uncopied
     const gathered = Buffer.concat(contents);
+    this.#values += contents.length;
     this.#bytes.take(at);
     return gathered;
   }
@@ -141,7 +152,15 @@ export class BerReader {
     if (this.#frames.length > 0 || (await this.#bytes.fill(1))) throw malformed("trailing bytes");
   }
 
+  async #count(values: number): Promise<void> {
+    this.#values += values;
+    if (this.#values < valuesATurn) return;
+    this.#values = 0;
+    await turn();
+  }
+
   async #header(): Promise<{ identifier: number; length: number | undefined }> {
+    await this.#count(1);
     await this.#need(2);
     const view = this.#bytes.view();
     const identifier = view[0] ?? 0;

@@ -143,6 +143,24 @@ test("octets are written as they come, small pieces joined to 64 KiB, none empty
   expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(65_536);
 });
 
+test.each(["0400", "040141", "2400", "24800000", "048300000141"])(
+  "a hundred thousand values %s, all buffered, let others have their turn",
+  async (value) => {
+    const piece = Buffer.from(value, "hex");
+    const many = Buffer.alloc(100_000 * piece.length, piece);
+    const source = reader(Buffer.concat([Buffer.from("2480", "hex"), many, Buffer.from("0000", "hex")]));
+    let [turns, done] = [0, false];
+    const others = () => {
+      turns += 1;
+      if (!done) setImmediate(others);
+    };
+    setImmediate(others);
+    for await (const _piece of source.octets(der.tag.octetString));
+    done = true;
+    expect(turns).toBeGreaterThan(40);
+  },
+);
+
 test("gathering reads ahead to the limit and not one piece further", async () => {
   const source = new Pieces(randomBytes(1000), 100);
   const gathered = await gather(source, 250);
