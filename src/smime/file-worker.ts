@@ -23,6 +23,9 @@ function run(job: FileJob): FileResult {
   } catch (error) {
     if (error instanceof Failed) return { ok: false, what: error.what, reason: String(error.cause ?? "") };
     throw error;
+  } finally {
+    plain.fill(0); // a thread that has nothing to do keeps nobody's secrets
+    if (job.kind === "encrypt") job.key.fill(0); // a copy of the one that its envelope has
   }
 }
 
