@@ -270,27 +270,32 @@ export function makeInbox(o: InboxOptions): Inbox {
     return writer.finish();
   };
 
+  const takeAdmitted = async (arrival: SealedArrival, left: number, signal: AbortSignal): Promise<Stored> => {
+    const writer = content.writer(arrival.file);
+    const stored = await takeSealed(arrival, writer, left, signal);
+    const { object: name, peer } = arrival;
+    const { digest } = stored;
+    // What is asked again for lack of this line is sent again, and dropped.
+    if (name !== undefined) {
+      await database.call("noteOpened", { peer: peer.identity, name, size: writer.size, digest, at: now() });
+      cut("inbox.object-noted");
+    }
+    return stored;
+  };
+
   return {
     async receiveSealed(arrival, signal) {
       const { identity } = arrival.peer;
-      const { unreadable, left } = await admit(arrival, 0);
+      // Counted before the account is read: who fails in between stands in one of both.
       const others = opening.get(identity) ?? 0;
-      // Those under way could all fail: with a first failure each of them counts as one, or many at once would buy more.
-      if (unreadable + (unreadable > 0 ? others : 0) >= UNREADABLE_A_DAY) throw rateLimited();
       opening.set(identity, others + 1);
       try {
-        const writer = content.writer(arrival.file);
-        const stored = await takeSealed(arrival, writer, left, signal);
-        const { object: name } = arrival;
-        const { digest } = stored;
-        // What is asked again for lack of this line is sent again, and dropped.
-        if (name !== undefined) {
-          await database.call("noteOpened", { peer: identity, name, size: writer.size, digest, at: now() });
-          cut("inbox.object-noted");
-        }
-        return stored;
-      } catch (error) {
-        throw await told(asSuiteError(error), arrival);
+        const { unreadable, left } = await admit(arrival, 0);
+        // Those under way could all fail: with a first failure each of them counts as one, or many at once would buy more.
+        if (unreadable + (unreadable > 0 ? others : 0) >= UNREADABLE_A_DAY) throw rateLimited();
+        return await takeAdmitted(arrival, left, signal).catch(async (error: unknown) => {
+          throw await told(asSuiteError(error), arrival);
+        });
       } finally {
         const rest = (opening.get(identity) ?? 1) - 1;
         if (rest > 0) opening.set(identity, rest);
