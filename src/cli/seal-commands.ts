@@ -1,6 +1,6 @@
 import { createPrivateKey } from "node:crypto";
-import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Command } from "commander";
 import { loadConfig } from "../node/config.ts";
@@ -24,12 +24,11 @@ import { opaqueSignedData, type Signer } from "../smime/signed-write.ts";
 import { Threads } from "../smime/threads.ts";
 import { print, withJson } from "./asking.ts";
 import { ask } from "./client.ts";
+import { bytesOf, opened, shown } from "./given-file.ts";
 import { homeOf } from "./home.ts";
 import { interruptible } from "./interruptible.ts";
-import { Progress } from "./progress.ts";
 
 const ASK_MS = 30_000;
-const CHUNK = { highWaterMark: 262_144 };
 
 interface KeyOptions {
   cert?: string;
@@ -165,11 +164,15 @@ async function withRead(
   { beside, ...o }: { keys: Keyring; beside: string; detached?: () => AsyncIterable<Uint8Array> },
   use: (found: Read) => Promise<void>,
 ): Promise<void> {
-  const directory = await mkdtemp(join(dirname(beside), ".sixtalk-"));
+  const folder = dirname(beside);
+  const directory = await mkdtemp(join(folder, ".sixtalk-")).catch((cause: unknown) => {
+    const message = "nothing can be written to the folder where the content would wait for being verified";
+    throw new SuiteError("store-failed", message, { fault: "local", cause, details: { folder } });
+  });
   try {
     const options = { ...o, directory, candidates: [], maxBytes: Number.MAX_SAFE_INTEGER };
     await interruptible(async (signal) => {
-      await using found = await shown("reading", file, (content) => read(content, options, signal));
+      await using found = await shown("reading", file, ({ content }) => read(content, options, signal));
       await use(found);
     });
   } finally {
@@ -287,30 +290,6 @@ function anchorsOf(home: Home, { anchor }: VerifyOptions): TrustAnchor[] {
   );
 }
 
-function bytesOf(file: string): AsyncIterable<Buffer> {
-  if (!existsSync(file))
-    throw new SuiteError("not-found", "there is no such file", { fault: "local", details: { file } });
-  if (statSync(file).isDirectory())
-    throw new SuiteError("not-found", "this is a folder, not a file", { fault: "local", details: { file } });
-  return createReadStream(file, CHUNK);
-}
-
-/** Tells on the terminal how far it is with the file. */
-async function shown<T>(
-  what: string,
-  file: string,
-  use: (content: AsyncIterable<Buffer>, progress: Progress) => Promise<T>,
-): Promise<T> {
-  const content = bytesOf(file);
-  const { size: total } = statSync(file);
-  const progress = new Progress(what, { total, terminal: process.stderr, now: () => performance.now() });
-  try {
-    return await use(progress.through(content), progress);
-  } finally {
-    progress.end();
-  }
-}
-
 /** Seals a file, or what comes out of a pipe: whole and durable, or not there. */
 async function sealTo(
   out: string,
@@ -320,19 +299,20 @@ async function sealTo(
 ): Promise<void> {
   if (existsSync(out)) throw taken(out);
   await using part = new PartFile(dirname(out), { hashed: false });
-  await shown("sealing", path, async (content, progress) => {
-    await using file = await open(path, "r");
-    const found = await file.stat();
+  await shown("sealing", path, async ({ content, isFile, progress }) => {
+    if (!isFile) {
+      const signed = opaqueSignedData(untilAborted(content, signal), how.signer, how.now);
+      for await (const piece of envelopedData(signed, how.recipients, algorithmsOf(how.profile)))
+        await part.write(piece);
+      await part.finish();
+      return;
+    }
+    await using file = await opened(path);
+    const { size } = await file.stat();
     await part.fill(async (target) => {
-      if (!found.isFile()) {
-        const signed = opaqueSignedData(untilAborted(content, signal), how.signer, how.now);
-        for await (const piece of envelopedData(signed, how.recipients, algorithmsOf(how.profile)))
-          await target.writeFile(piece);
-        return;
-      }
       await using threads = new Threads();
-      const range = { file, offset: 0, size: found.size };
-      await sealFile(range, target, { ...how, threads, progress: (bytes) => progress.at(bytes) }, signal);
+      const all = { file, offset: 0, size };
+      await sealFile(all, target, { ...how, threads, progress: (bytes) => progress.at(bytes) }, signal);
     });
   });
   await part.moveTo(out);

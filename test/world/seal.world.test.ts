@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -163,6 +164,47 @@ test("openssl opens and verifies what is sealed to a certificate; what openssl w
     out: expect.stringContaining("encrypted (aes-256-gcm)"),
   });
   expect(readFileSync(path("taken"), "utf8")).toBe("a note\n");
+}, 60_000);
+
+test("what cannot be read, or written to, is told by name, and a pipe is sealed whole", async () => {
+  const keys = ["--cert", files.encryption.certificate, "--key", files.encryption.key];
+  const socket = createServer().listen(path("socket"));
+  await once(socket, "listening");
+  const to = ["--to", files.encryption.certificate];
+  const said = async (...args: string[]) => (await sixtalk("alice", ...args)).err;
+  expect(await said("seal", "socket", ...to)).toBe("sixtalk: the file cannot be read (file: socket)\n");
+  expect(await said("open", "socket", ...keys, "--out", "x")).toBe("sixtalk: the file cannot be read (file: socket)\n");
+  expect(await said("verify", ".")).toBe("sixtalk: this is a folder, not a file (file: .)\n");
+  socket.close();
+  writeFileSync(path("note"), "a note\n");
+  await sixtalk("alice", "seal", "note", ...to, "--out", "missing.p7m");
+  const elsewhere = join("missing", "folder", "x");
+  expect(await said("open", "missing.p7m", ...keys, "--out", elsewhere)).toMatch(
+    /^sixtalk: nothing can be written.*\n$/,
+  );
+  const pipe = spawn(
+    "sh",
+    [
+      "-c",
+      'head -c 3000000 /dev/zero | "$@"',
+      "sh",
+      process.execPath,
+      join(root, "bin/sixtalk.js"),
+      "--home",
+      path("alice"),
+      "seal",
+      "/dev/stdin",
+      ...to,
+      "--out",
+      "piped.p7m",
+    ],
+    { cwd: folder.path },
+  );
+  expect(await once(pipe, "close")).toEqual([0, null]);
+  expect(await sixtalk("alice", "open", "piped.p7m", ...keys, "--anchor", "root.pem", "--out", "piped")).toMatchObject({
+    code: 0,
+  });
+  expect(readFileSync(path("piped")).equals(Buffer.alloc(3_000_000))).toBe(true);
 }, 60_000);
 
 test("verify tells whose a signature is; detached from its content, and of content that was changed", async () => {
