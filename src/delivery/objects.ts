@@ -64,7 +64,7 @@ export async function* objectsOf(
   record: PeerRecord,
   signal: AbortSignal,
 ): AsyncGenerator<WireObject, void, undefined> {
-  const { content, health } = o.inside;
+  const { content, health, space } = o.inside;
   if (item.seal === "none") {
     const transfer = item.content.digest.slice(0, 32);
     const open = (offset?: number) => content.open(item.content, offset);
@@ -88,7 +88,7 @@ export async function* objectsOf(
     o.copies.copyOf({ row, certificate }, async (target) => {
       if (path === undefined) return spool(o.seal.stream(content.open(item.content), how, signal), target, health);
       const all = { path, start: 0, end: item.content.size, head: new Uint8Array() };
-      await sealFile({ ...all, target }, { seal: o.seal, how, health }, signal);
+      await sealFile({ ...all, target }, { seal: o.seal, how, health, space }, signal);
       return undefined;
     });
   yield whole(await make(), async () => {
@@ -138,7 +138,7 @@ async function* inParts(
   how: SealedFor,
   signal: AbortSignal,
 ): AsyncGenerator<WireObject, void, undefined> {
-  const { database, health, cut } = o.inside;
+  const { database, health, space, cut } = o.inside;
   const { row, path, head, start, size: total } = file;
   const certificate = how.recipient.sha256;
   const sending = await begun(o, row, certificate);
@@ -156,7 +156,7 @@ async function* inParts(
     const stretch = { path, start: start + offset, end: start + offset + size, head: partHead };
     const make = () =>
       o.copies.copyOf({ row, certificate, of: { transfer, object: part } }, async (target) => {
-        const digest = await sealFile({ ...stretch, target }, { seal: o.seal, how, health }, signal);
+        const digest = await sealFile({ ...stretch, target }, { seal: o.seal, how, health, space }, signal);
         await database.call("partSealed", { row, part, digest });
         digests.set(part, digest);
         return undefined;

@@ -1,5 +1,7 @@
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { writeAll } from "../smime/part-file.ts";
+import { syncFile } from "./content.ts";
+import type { FreeSpace } from "./free-space.ts";
 import { type Health, storeFailed } from "./health.ts";
 import type { SealedFor, Sealer } from "./seals.ts";
 
@@ -27,16 +29,15 @@ export interface FileToSeal {
  */
 export async function sealFile(
   { path, start, end, head, target }: FileToSeal,
-  o: { seal: Sealer; how: SealedFor; health: Health },
+  o: { seal: Sealer; how: SealedFor; health: Health; space: FreeSpace },
   signal: AbortSignal,
 ): Promise<string> {
+  await o.space.check(end - start);
   await using file = await opened(path, "r", "read");
   await using sealed = await opened(target, "wx", "write");
   try {
     const digest = await o.seal.file({ file, offset: start, size: end - start }, head, sealed, o.how, signal);
-    await sealed.datasync().catch((error: unknown) => {
-      throw o.health.fail(error, "fdatasync");
-    });
+    await syncFile(sealed, o.health);
     return digest;
   } catch (error) {
     await rm(target, { force: true });
@@ -83,9 +84,7 @@ export async function spool(
     if (file === undefined && bytes <= MEMORY_BYTES) return Buffer.concat(gathered);
     await flush();
     await writing;
-    await (file as FileHandle | undefined)?.datasync().catch((error: unknown) => {
-      throw health.fail(error, "fdatasync");
-    });
+    await syncFile(file as unknown as FileHandle, health);
     return undefined;
   } catch (error) {
     await writing.catch(() => undefined);
