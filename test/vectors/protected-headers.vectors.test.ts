@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseCertificate, peerCertificate } from "../../src/pki/certificate.ts";
 import { validatePath } from "../../src/pki/path.ts";
 import { pemToDer } from "../../src/pki/pem.ts";
+import { asSuiteError } from "../../src/pki/suite-error.ts";
 import { parseHead, splitEntity } from "../../src/smime/entity.ts";
 import { fieldProtection, isLegacyDisplay, protectedHeader } from "../../src/smime/header-protection.ts";
 import { Keyring, type OwnKey } from "../../src/smime/keyring.ts";
@@ -78,6 +79,28 @@ describe.skipIf(folder === undefined)("mail with the predecessor of RFC 9788's h
       expect(state).toBe(layers.includes("signed") ? "signed-only" : "unprotected");
     }
   });
+
+  test.each(mails)(
+    "%s, cut at any line or 16th octet, or with a bit of its head or of any 8th octet flipped: the same content, or nobody's",
+    async (name) => {
+      const whole = name.includes("multipart") ? crlf(file(name)) : file(name);
+      const content = contentOf(await reading(whole));
+      const head = /\r?\n\r?\n/.exec(whole.toString("latin1"))?.index ?? 0;
+      const octets = Array.from(whole.keys());
+      const cuts = octets.filter((at) => at % 16 === 0 || whole[at] === 0x0a).map((at) => whole.subarray(0, at));
+      const flips = octets.filter((at) => at <= head || at % 8 === 0).map((at) => flipped(whole, at, at % 7));
+      for (const damaged of [...cuts, ...flips]) {
+        const found = await reading(damaged).catch((error: unknown) => asSuiteError(error).code);
+        if (typeof found === "string") {
+          expect(["seal-malformed", "seal-unsupported", "seal-not-for-us", "seal-unreadable"]).toContain(found);
+          continue;
+        }
+        if (!contentOf(found).equals(content)) expect(["encrypted", "none"]).toContain(found.protection);
+        await found[Symbol.asyncDispose]();
+      }
+      expect(readdirSync(directory).filter((left) => left.endsWith(".part"))).toEqual([]);
+    },
+  );
 
   test("the inner file of the sealed mail is what is signed in it: read by itself it is signed, and the same", async () => {
     await using found = await reading(file("smime-sign+enc.inner"));
