@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { storeFailed } from "../delivery/health.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { writeAll } from "../smime/part-file.ts";
 
@@ -56,6 +57,8 @@ export async function openDropbox(o: {
   /** What was told of files as they were then, so that asking again costs nothing. */
   const hashed = new Map<string, { size: number; mtimeMs: number; sha256: string }>();
   const hashing = atMost(2);
+  /** One peer has one hash at a time: it may take a while, and others wait for theirs. */
+  const turnOf = new Map<string, ReturnType<typeof atMost>>();
   const folderOf = (peer: string) => join(directory, digestOf(peer));
   const fileOf = (peer: string, name: string) => join(folderOf(peer), digestOf(name));
 
@@ -112,8 +115,10 @@ export async function openDropbox(o: {
 
   return {
     size,
-    hash: (peer, name, signal) =>
-      hashing(async () => {
+    hash(peer, name, signal) {
+      const turn = turnOf.get(peer) ?? atMost(1);
+      turnOf.set(peer, turn);
+      const told = async () => {
         const path = fileOf(peer, name);
         const found = await statOf(path);
         if (found === undefined) return undefined;
@@ -124,7 +129,9 @@ export async function openDropbox(o: {
         if (hashed.size >= MOST_HASHED) hashed.clear();
         hashed.set(path, { size, mtimeMs, sha256 });
         return { size, sha256 };
-      }),
+      };
+      return turn(() => hashing(told));
+    },
     async receive(upload) {
       const { peer, name } = upload;
       const path = fileOf(peer, name);
@@ -312,13 +319,4 @@ async function statOf(path: string): Promise<{ size: number; mtimeMs: number } |
 
 function digestOf(text: string): string {
   return createHash("sha256").update(text).digest("hex");
-}
-
-function storeFailed(step: string, cause: unknown): SuiteError {
-  return new SuiteError("store-failed", "the local store failed", {
-    fault: "local",
-    temporary: true,
-    details: { step },
-    cause,
-  });
 }

@@ -74,6 +74,21 @@ test("many who ask for a hash at once are all told", async () => {
   expect(told).toEqual(Array(9).fill({ size: all.length, sha256: sha256(all) }));
 });
 
+test("a peer that asks for hash after hash of large uploads keeps nobody else waiting for his", async () => {
+  await using at = await opened();
+  const large = Buffer.alloc(40_000_000);
+  const names = ["1.p7m", "2.p7m", "3.p7m"];
+  for (const name of names) await failureOf(upload(at.box, pieces(large, broken), 0, name));
+  await failureOf(upload(at.box, pieces(all, broken), 0, "a.p7m", "bob"));
+  const told: string[] = [];
+  const ask = async (peer: string, name: string) => {
+    await at.box.hash(peer, name, never);
+    told.push(peer);
+  };
+  await Promise.all([...names.map((name) => ask("alice", name)), ask("bob", "a.p7m")]);
+  expect(told.indexOf("bob")).toBeLessThan(2);
+});
+
 test("from the start it begins anew", async () => {
   await using at = await opened();
   await failureOf(upload(at.box, pieces(randomBytes(300_000), broken)));
