@@ -1,6 +1,7 @@
 import { type CipherGCM, type Cipheriv, createCipheriv } from "node:crypto";
 
 const BLOCK = 16;
+const NONCE = 12;
 /** x^128 + x^7 + x^2 + x + 1, bits in GCM's order (NIST SP 800-38D §6.3). */
 const R = 0xe1n << 120n;
 
@@ -12,16 +13,13 @@ const R = 0xe1n << 120n;
  */
 export function tagDifference(key: Uint8Array, ciphertextBytes: number, additional: Uint8Array): Buffer {
   const h = encryptedBlock(key, Buffer.alloc(BLOCK));
-  let hashed = 0n;
-  for (let at = 0; at < additional.length; at += BLOCK) {
-    const block = Buffer.alloc(BLOCK);
-    block.set(additional.subarray(at, at + BLOCK));
-    hashed = times(hashed ^ toNumber(block), h);
-  }
-  const behind = BigInt(Math.ceil(ciphertextBytes / BLOCK)) + 1n; // the ciphertext and the lengths
+  const nonce = Buffer.alloc(NONCE); // any
+  const cipher = createCipheriv(`aes-${(8 * key.length) as 256}-gcm`, key, nonce);
+  cipher.setAAD(additional);
+  cipher.final();
+  const hashed = hashOf({ bytes: additional.length, tag: cipher.getAuthTag() }, h, maskOf(key, nonce));
   const lengths = BigInt(8 * additional.length) << 64n;
-  const difference = times(hashed, power(h, behind)) ^ times(lengths, h);
-  return toBlock(difference);
+  return toBlock(times(hashed, power(h, BigInt(Math.ceil(ciphertextBytes / BLOCK)))) ^ times(lengths, h));
 }
 
 /** A stretch of ciphertext: how long it is, and the GCM tag of nothing with it as additional data, by the same key and nonce. */
@@ -65,21 +63,29 @@ export class StretchCipher {
  */
 export function joinedTag(key: Uint8Array, nonce: Uint8Array, stretches: readonly Stretch[]): Buffer {
   const h = encryptedBlock(key, Buffer.alloc(BLOCK));
-  const first = encryptedBlock(key, Buffer.concat([nonce, Buffer.of(0, 0, 0, 1)]));
+  const mask = maskOf(key, nonce);
   const powers = new Map<number, bigint>(); // most stretches are alike
   let hashed = 0n;
   let total = 0;
-  for (const { bytes, tag } of stretches) {
+  for (const stretch of stretches) {
     if (total % BLOCK !== 0) throw new Error("a stretch that is not the last has whole blocks");
-    const blocks = Math.ceil(bytes / BLOCK);
+    const blocks = Math.ceil(stretch.bytes / BLOCK);
     const behind = powers.get(blocks) ?? power(h, BigInt(blocks));
     powers.set(blocks, behind);
-    // Without the mask and its lengths, which stand where those of additional data do.
-    const own = toNumber(tag) ^ first ^ times(BigInt(8 * bytes) << 64n, h);
-    hashed = times(hashed, behind) ^ own;
-    total += bytes;
+    hashed = times(hashed, behind) ^ hashOf(stretch, h, mask);
+    total += stretch.bytes;
   }
-  return toBlock(hashed ^ times(BigInt(8 * total), h) ^ first);
+  return toBlock(hashed ^ times(BigInt(8 * total), h) ^ mask);
+}
+
+/** What GHASH makes of the stretch: the tag without its mask and without its lengths, which stand where those of additional data do. */
+function hashOf({ bytes, tag }: Stretch, h: bigint, mask: bigint): bigint {
+  return toNumber(tag) ^ mask ^ times(BigInt(8 * bytes) << 64n, h);
+}
+
+/** What a tag is masked with: the block before those that encrypt. */
+function maskOf(key: Uint8Array, nonce: Uint8Array): bigint {
+  return encryptedBlock(key, Buffer.concat([nonce, Buffer.of(0, 0, 0, 1)]));
 }
 
 function encryptedBlock(key: Uint8Array, block: Uint8Array): bigint {
