@@ -17,7 +17,6 @@ import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { Accounts } from "../sixid/server/accounts.ts";
 import type { ConfiguredDomain, Federation } from "../sixid/server/federation.ts";
-import type { Feed } from "../sixid/server/feed.ts";
 import { routes } from "../sixid/server/http.ts";
 import { Recursion } from "../sixid/server/recursion.ts";
 import { DirectoryService } from "../sixid/server/service.ts";
@@ -30,6 +29,9 @@ import { openStore } from "./domain-store.ts";
 import type { Home } from "./home.ts";
 import { formatInvitation } from "./invitation.ts";
 import { readCertificates } from "./trust-rules.ts";
+
+/** Of one person, that are looked through for a key. */
+const MOST_CERTIFICATES = 10_000;
 
 export interface DomainOptions {
   home: Home;
@@ -93,7 +95,7 @@ export class DomainServer {
   readonly #federation: Federation;
   readonly #o: DomainOptions;
   #irp: LocalListener | undefined;
-  #feed: Feed | undefined;
+  #directory: DirectoryService | undefined;
   /** Keys that were revoked while this process runs: connections by them may still be open. */
   readonly #revoked = new Set<Fingerprint>();
   #sixid: PeerAddress | undefined;
@@ -168,7 +170,7 @@ export class DomainServer {
 
   async stop(): Promise<void> {
     await this.#irp?.close();
-    this.#feed?.close();
+    this.#directory?.close();
     await this.#https.close();
     this.#federation.close();
     await this.#app.close();
@@ -188,6 +190,7 @@ export class DomainServer {
       anchors: () => this.#ownAnchors(),
       federation,
       document: () => domainDocument(config, { credentials: this.keys.server, anchors: this.ca.anchors, now: clock() }),
+      onRevoked: async (identity, fingerprint) => this.#revokeKey(identity, fingerprint),
       clock,
       log,
     });
@@ -206,7 +209,7 @@ export class DomainServer {
     const registrars = config.ca?.registrars?.map((text) => parseIdentity(text)) ?? [];
     await this.#app.register(est, { domain: config.name, accounts, registration, callerOf, registrars, log });
     await this.#app.ready();
-    this.#feed = service.feed;
+    this.#directory = service;
     this.ca.follow((revoked) => void this.#dropDevice(revoked));
     await this.ca.start();
     this.#sixid = await this.#https.listen();
@@ -219,11 +222,19 @@ export class DomainServer {
     log.info({ domain: config.name, sixid: this.#sixid, irp: this.#irp.address }, "domain server running");
   }
 
+  /** The directory was told that a device is gone or stolen. */
+  #revokeKey(identity: Identity, fingerprint: string): void {
+    const { register } = this.ca.authority;
+    for (const one of register.list({ identity, kind: "auth", limit: MOST_CERTIFICATES }))
+      if (one.fingerprint === fingerprint && one.revoked === undefined)
+        this.#registration.revokeAs(one.serial, "cessationOfOperation", `directory ${identity}`);
+  }
+
   /** Where a revoked device is, is told to nobody any more; those who watch hear it at once. */
   async #dropDevice({ kind, identity, fingerprint }: Registered): Promise<void> {
     if (kind !== "auth") return;
     this.#revoked.add(fingerprint);
-    this.#feed?.drop(fingerprint);
+    this.#directory?.feed.drop(fingerprint);
     try {
       const user = await this.#store.user(identity);
       if (user !== undefined) await this.#store.dropDevice(user.uuid, fingerprint);

@@ -1,7 +1,8 @@
 import type { Certificate } from "../pki/certificate.ts";
 import type { Identity } from "../pki/identity.ts";
 import type { DeviceAddress } from "./directory.ts";
-import { ADDRESSES_LIFE_SECONDS, type AddressesBody, type IdentityBody } from "./records.ts";
+import { aliasDigest, type PersonAlias } from "./lookup-key.ts";
+import { ADDRESSES_LIFE_SECONDS, type AddressesBody, type IdentityBody, type PresenceBody } from "./records.ts";
 import { type RecordSigner, sign } from "./signed.ts";
 
 export interface OwnIdentity {
@@ -12,6 +13,8 @@ export interface OwnIdentity {
   /** Newest first. */
   encryption: readonly Certificate[];
   chain: readonly Certificate[];
+  /** What he wants to be found by, too. */
+  aliases?: readonly PersonAlias[];
 }
 
 /** Signs the durable part of the own record; `previous` is the one it follows. Lives as long as the signer's certificate. */
@@ -23,7 +26,7 @@ export function makeIdentity(
 ): Promise<string> {
   const base64 = (certificate: Certificate) => Buffer.from(certificate.der).toString("base64");
   const body: IdentityBody = {
-    aliasDigests: [],
+    aliasDigests: (own.aliases ?? []).map(aliasDigest).sort(),
     capabilities: { cms: ["gcm"] },
     chain: own.chain.map(base64),
     devices: own.devices.map(({ certificate, label }) => ({
@@ -71,4 +74,26 @@ export function makeAddresses(
     v: 1,
   };
   return sign("sixid-addresses", body, signer, "kid");
+}
+
+/** Signs how this device's owner is; `seq` as for addresses, but of its own. */
+export function makePresence(
+  uuid: string,
+  { state, note }: Pick<PresenceBody, "state" | "note">,
+  seq: number,
+  signer: RecordSigner,
+  now: Date,
+): Promise<string> {
+  const issued = Math.floor(now.getTime() / 1000);
+  const body: PresenceBody = {
+    device: signer.certificate.fingerprint,
+    expires: issued + ADDRESSES_LIFE_SECONDS,
+    id: uuid,
+    issued,
+    ...(note === undefined ? {} : { note }),
+    seq,
+    state,
+    v: 1,
+  };
+  return sign("sixid-presence", body, signer, "kid");
 }

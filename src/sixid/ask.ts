@@ -4,21 +4,23 @@ import { rejected } from "./signed.ts";
 
 const ANSWER_MS = 10_000;
 
-/** A question to a directory's server. `body`: a signed object. `accepted`: statuses beside 2xx that the asker understands itself. */
+/** A question to a directory's server. `body`: a signed object, unless `type` says otherwise. `accepted`: statuses beside 2xx that the asker understands itself. */
 export interface Question {
   method: string;
   path: string;
-  body?: string;
+  body?: string | Buffer;
+  type?: string;
+  headers?: Readonly<Record<string, string>>;
   accepted?: readonly number[];
 }
 
 /** @throws SuiteError directory-unavailable, unknown-recipient, and what the server's status says */
 export async function ask(http: HttpsClient, question: Question, signal: AbortSignal): Promise<HttpsResponse> {
-  const { method, path, body, accepted = [] } = question;
+  const { method, path, body, type = "application/jose", headers = {}, accepted = [] } = question;
   let response: HttpsResponse;
   try {
     response = await http.request(
-      { method, path, ...(body === undefined ? {} : { body, headers: { "content-type": "application/jose" } }) },
+      { method, path, ...(body === undefined ? {} : { body, headers: { ...headers, "content-type": type } }) },
       AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
     );
   } catch (error) {

@@ -6,18 +6,24 @@ import { type Identity, identityDomain, parseIdentity } from "../pki/identity.ts
 import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
-import { makeAddresses, makeIdentity, type OwnIdentity } from "./announce.ts";
+import { makeAddresses, makeIdentity, makePresence, type OwnIdentity } from "./announce.ts";
 import { ask, parseReply, readReply } from "./ask.ts";
-import type { DeviceAddress, Directory, PeerDevice, PeerRecord } from "./directory.ts";
-import { type Continuity, checkAddresses, checkContinuity, type Pin, type PinStore, type RecordEvent } from "./pins.ts";
+import { leadsTo, MAX_GAP } from "./chain.ts";
+import type { DeviceAddress, Directory, PeerRecord } from "./directory.ts";
+import { type LookupKey, parseLookupKey } from "./lookup-key.ts";
+import type { Continuity, Pin, PinStore, RecordEvent } from "./pins.ts";
+import { answers, claimed, continuityOf, type ReadRecord, readRecord, recordOf } from "./reading.ts";
 import {
   type AddressesBody,
+  type ChainReply,
+  chainReply,
   type DomainsReply,
   domainsReply,
   type KnownDomainReply,
   knownDomainReply,
   MAX_ADDRESSES_BYTES,
   MAX_IDENTITY_BYTES,
+  type PresenceBody,
   type RecordReply,
   recordReply,
   type WatchBody,
@@ -25,13 +31,7 @@ import {
   watchedReply,
 } from "./records.ts";
 import { checkSignature, type RecordSigner, readSigned, rejected } from "./signed.ts";
-import {
-  addressesOf,
-  type VerifiedAddresses,
-  type VerifiedIdentity,
-  verifyAddresses,
-  verifyIdentity,
-} from "./verify.ts";
+import { type VerifiedIdentity, verifyIdentity } from "./verify.ts";
 
 export interface DirectoryClientOptions {
   /** Kept connections to the own domain's server; it asks the others. */
@@ -67,6 +67,7 @@ export class DirectoryClient implements Directory {
   readonly #o: DirectoryClientOptions;
   readonly #cache = new Map<Identity, Cached>();
   #addressSeq = 0;
+  #presenceSeq = 0;
 
   constructor(options: DirectoryClientOptions) {
     this.#o = options;
@@ -89,13 +90,33 @@ export class DirectoryClient implements Directory {
     }
     const reply = await this.#watched(identity, readReply<RecordReply>(recordReply, response));
     await this.#watched(identity, this.learnDomain(identityDomain(identity), signal));
-    return this.#watched(identity, this.#accept(identity, reply, before));
+    return this.#watched(identity, this.#accept(identity, reply, before, signal));
+  }
+
+  /**
+   * Looks somebody up by e-mail address, phone number, uuid or a device's fingerprint: whose record comes is who it says,
+   * and has what was asked for.
+   * @throws SuiteError syntax; as `lookup`
+   */
+  async find(text: string, signal: AbortSignal): Promise<PeerRecord> {
+    const key = parseLookupKey(text);
+    const response = await this.#ask("GET", `/v1/records/${encodeURIComponent(text)}`, undefined, signal);
+    const reply = await readReply<RecordReply>(recordReply, response);
+    const identity = claimed(reply, key, this.#o.signer());
+    const before = this.#o.pins.find(identity);
+    await this.#watched(identity, this.learnDomain(identityDomain(identity), signal));
+    return this.#watched(identity, this.#accept(identity, reply, before, signal, key));
   }
 
   /** What to say to a server from whom one wants to hear what is newer than this. */
   known(identity: Identity): WatchBody["know"][string] {
     const pin = this.#o.pins.find(identity);
-    return pin === undefined ? { identity: 0, devices: {} } : { identity: pin.seq, devices: { ...pin.addressSeqs } };
+    return pin === undefined
+      ? { identity: 0, devices: {} }
+      : {
+          ...{ identity: pin.seq, devices: { ...pin.addressSeqs } },
+          ...(pin.presenceSeqs === undefined ? {} : { presence: { ...pin.presenceSeqs } }),
+        };
   }
 
   /**
@@ -107,7 +128,7 @@ export class DirectoryClient implements Directory {
     const identity = parseIdentity(told.of);
     const before = this.#o.pins.find(identity);
     await this.#watched(identity, this.learnDomain(identityDomain(identity), signal));
-    return this.#watched(identity, this.#accept(identity, told, before));
+    return this.#watched(identity, this.#accept(identity, told, before, signal));
   }
 
   /** Announces where this device is. Behind what the directory has of it already (our clock went back), it goes on from there. */
@@ -129,6 +150,15 @@ export class DirectoryClient implements Directory {
     throw keepsChanging();
   }
 
+  /** Tells how this device's owner is. As `publishAddresses`. */
+  async publishPresence(presence: Pick<PresenceBody, "state" | "note">, signal: AbortSignal): Promise<void> {
+    const signer = this.#o.signer();
+    const now = this.#o.clock();
+    this.#presenceSeq = Math.max(this.#presenceSeq + 1, now.getTime());
+    const jws = await makePresence(this.#o.uuid, presence, this.#presenceSeq, signer, now);
+    await this.#ask("PUT", `/v1/devices/${signer.certificate.fingerprint}/presence`, jws, signal);
+  }
+
   /** The sequence under which the directory has this device's addresses: told by our own signature, 0 if there are none. */
   async #publishedSeq(signer: RecordSigner, signal: AbortSignal): Promise<number> {
     const own = peerCertificate(signer.certificate).identities[0]?.identity;
@@ -141,12 +171,16 @@ export class DirectoryClient implements Directory {
     return (signed.body as AddressesBody).seq;
   }
 
-  /** Publishes the durable part of the own record; a lost race is tried again upon the current object. */
+  /**
+   * Publishes the durable part of the own record; a lost race is tried again upon the current object.
+   * @throws SuiteError forbidden with `held` if no device that the directory knows signed it
+   */
   async publishIdentity(own: OwnIdentity, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; attempt < PUBLISH_ATTEMPTS; attempt++) {
       const current = await this.#currentOf(own.identity, signal);
       const jws = await makeIdentity(own, current, this.#o.signer(), this.#o.clock());
       const response = await this.#ask("PUT", "/v1/identity", jws, signal, [409]);
+      if (response.status === 202) throw held();
       if (response.status !== 409) {
         this.#cache.delete(own.identity);
         return;
@@ -219,26 +253,37 @@ export class DirectoryClient implements Directory {
    * A record of the directory: verified, held against the pin, pinned.
    * @param before the pin when it was asked for: what is older than a newer word that came meanwhile is no rollback
    */
-  async #accept(identity: Identity, reply: RecordReply, before: Pin | undefined): Promise<PeerRecord> {
+  async #accept(
+    identity: Identity,
+    reply: RecordReply,
+    before: Pin | undefined,
+    signal: AbortSignal,
+    key?: LookupKey,
+  ): Promise<PeerRecord> {
     const read = await this.#read(identity, reply);
+    if (key !== undefined) answers(read, key);
+    const proven = await this.#isProven(before, read, signal);
     // No await from here on: of two answers that come at once, the second is held against the first one's pin.
     const pin = this.#o.pins.find(identity);
     let continuity: Continuity;
     try {
-      continuity = continuityOf(pin, read);
+      continuity = continuityOf(pin, read, proven && pin?.hash === before?.hash);
     } catch (error) {
       const overtaken = pin !== undefined && JSON.stringify(pin) !== JSON.stringify(before);
       if (!overtaken || !(error instanceof SuiteError) || error.code !== "record-rollback") throw error;
-      continuityOf(before, read);
+      continuityOf(before, read, proven);
       return recordOf(await this.#read(identity, pin.reply), {
         stale: false,
         trust: pin.changed ? "changed" : "pinned",
       });
     }
     const addressSeqs: Record<string, number> = { ...pin?.addressSeqs };
-    for (const { addresses } of read.devices)
+    const presenceSeqs: Record<string, number> = { ...pin?.presenceSeqs };
+    for (const { addresses, presence } of read.devices) {
       if (addresses !== undefined) addressSeqs[addresses.body.device] = addresses.body.seq;
-    this.#pin(read.verified, reply, addressSeqs, continuity.trust === "changed");
+      if (presence !== undefined) presenceSeqs[presence.body.device] = presence.body.seq;
+    }
+    this.#pin(read.verified, reply, { addressSeqs, presenceSeqs }, continuity.trust === "changed");
     for (const event of continuity.events) this.#o.onEvent(event);
     const record = recordOf(read, { stale: false, trust: continuity.trust });
     this.#cache.delete(identity);
@@ -248,17 +293,29 @@ export class DirectoryClient implements Directory {
     return record;
   }
 
-  /** Verifies an answer's objects, each for itself. */
-  async #read(identity: Identity, reply: RecordReply): Promise<ReadRecord> {
-    const now = this.#o.clock();
-    const verified = await verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now });
-    const devices: ReadRecord["devices"] = [];
-    for (const device of verified.devices) {
-      const told = reply.devices[device.fingerprint];
-      const addresses = told?.addresses === undefined ? undefined : await current(told.addresses, verified, now);
-      devices.push({ device, addresses, seen: told?.seen });
+  #read(identity: Identity, reply: RecordReply): Promise<ReadRecord> {
+    return readRecord(identity, reply, { anchors: this.#anchors(identity), now: this.#o.clock() });
+  }
+
+  /** Whether a record that none of the pinned devices signed follows from one that they did. */
+  async #isProven(pin: Pin | undefined, { verified }: ReadRecord, signal: AbortSignal): Promise<boolean> {
+    const { body, identity } = verified;
+    if (pin === undefined || pin.uuid !== body.id || body.seq <= pin.seq + 1) return false;
+    if (body.seq - pin.seq > MAX_GAP || pin.devices.includes(body.signer as Fingerprint)) return false;
+    const between: ChainReply["chain"] = [];
+    try {
+      for (let next = pin.seq + 1; next < body.seq; next = pin.seq + 1 + between.length) {
+        const path = `/v1/identity/${body.id}/chain?from=${next}&of=${encodeURIComponent(identity)}`;
+        const { chain } = await readReply<ChainReply>(chainReply, await this.#ask("GET", path, undefined, signal));
+        if (chain.length === 0) return false;
+        between.push(...chain.slice(0, body.seq - next));
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#o.log.info({ identity, error: asSuiteError(error) }, "what came between is not told");
+      return false;
     }
-    return { verified, devices };
+    return leadsTo(pin, verified, between);
   }
 
   /** Tells log and owner when what the directory says about a person is refused. */
@@ -276,14 +333,19 @@ export class DirectoryClient implements Directory {
     }
   }
 
-  #pin(verified: VerifiedIdentity, reply: RecordReply, addressSeqs: Record<string, number>, changed: boolean): void {
+  #pin(
+    verified: VerifiedIdentity,
+    reply: RecordReply,
+    seqs: Required<Pick<Pin, "addressSeqs" | "presenceSeqs">>,
+    changed: boolean,
+  ): void {
     this.#o.pins.put(verified.identity, {
       uuid: verified.body.id,
       seq: verified.body.seq,
       hash: verified.hash,
       devices: verified.body.devices.map((device) => device.id as Fingerprint),
       encryption: verified.encryption.map((one) => one.fingerprint),
-      addressSeqs,
+      ...seqs,
       changed,
       reply,
       verifiedAt: this.#o.clock().getTime(),
@@ -311,44 +373,12 @@ export class DirectoryClient implements Directory {
 const PUBLISH_ATTEMPTS = 5;
 const REFUSALS: ReadonlySet<SuiteErrorCode> = new Set(["record-rejected", "record-rollback", "record-fork"]);
 
-interface ReadRecord {
-  verified: VerifiedIdentity;
-  devices: { device: PeerDevice; addresses: VerifiedAddresses | undefined; seen: number | undefined }[];
-}
-
-/** @throws SuiteError record-rollback, record-fork, record-rejected */
-function continuityOf(pin: Pin | undefined, { verified, devices }: ReadRecord): Continuity {
-  const continuity = checkContinuity(pin, verified);
-  for (const { addresses } of devices) if (addresses !== undefined) checkAddresses(pin, verified.identity, addresses);
-  return continuity;
-}
-
-function recordOf({ verified, devices }: ReadRecord, as: Pick<PeerRecord, "stale" | "trust">): PeerRecord {
-  return {
-    identity: verified.identity,
-    uuid: verified.body.id,
-    name: verified.body.name,
-    devices: devices.map(({ device, addresses, seen }) => ({
-      ...device,
-      addresses: addressesOf(addresses),
-      ...(seen === undefined ? {} : { seen: new Date(seen * 1000) }),
-    })),
-    encryption: verified.encryption,
-    chain: verified.chain,
-    capabilities: verified.body.capabilities,
-    seq: verified.body.seq,
-    ...as,
-  };
-}
-
-/** Expired addresses are none; anything else that is wrong with them is the directory's lie. */
-async function current(jws: string, record: VerifiedIdentity, now: Date): Promise<VerifiedAddresses | undefined> {
-  try {
-    return await verifyAddresses(jws, record, now);
-  } catch (error) {
-    if (error instanceof SuiteError && error.details["step"] === "expired") return undefined;
-    throw error;
-  }
+/** None of the devices that the directory knows signed it. It has it, though. */
+function held(): SuiteError {
+  return new SuiteError("forbidden", "the directory holds the own record until another device agrees, or for a day", {
+    fault: "local",
+    details: { held: true },
+  });
 }
 
 function keepsChanging(): SuiteError {

@@ -14,6 +14,8 @@ export interface PeerDevice {
   label: string;
   certificate: PeerCertificate;
   addresses: readonly DeviceAddress[];
+  /** How its owner is, as this device says; undefined if it says nothing, or nothing to us. */
+  presence?: { state: "online" | "away" | "busy" | "offline"; note?: string };
   /** When the directory last heard from the device; undefined if never. */
   seen?: Date;
 }
@@ -23,6 +25,8 @@ export interface PeerRecord {
   identity: Identity;
   uuid: string;
   name: string;
+  /** What else he is called, as far as it is told. */
+  aliases?: readonly { kind: "email" | "phone"; value: string }[];
   devices: readonly PeerDevice[];
   /** Newest first; only those valid now. */
   encryption: readonly PeerCertificate[];

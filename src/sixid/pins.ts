@@ -3,7 +3,7 @@ import type { Identity } from "../pki/identity.ts";
 import { SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import type { PeerRecord } from "./directory.ts";
 import type { RecordReply } from "./records.ts";
-import type { VerifiedAddresses, VerifiedIdentity } from "./verify.ts";
+import type { VerifiedAddresses, VerifiedIdentity, VerifiedPresence } from "./verify.ts";
 
 /** What a node remembers of a person's record, so that a directory that lies later is noticed. */
 export interface Pin {
@@ -15,6 +15,8 @@ export interface Pin {
   encryption: readonly string[];
   /** Highest address sequence seen, per device. */
   addressSeqs: Readonly<Record<string, number>>;
+  /** The same of presence. */
+  presenceSeqs?: Readonly<Record<string, number>>;
   /** Set by a step that none of the pinned devices signed; until the owner agrees. */
   changed: boolean;
   /** The last verified answer: serves while the directory is away. */
@@ -42,10 +44,11 @@ export interface Continuity {
 
 /**
  * Holds a verified record against what was seen before.
+ * @param proven what came between leads from the pin to this record, each step signed by a device listed before it
  * @throws SuiteError record-rollback for a lower sequence, record-fork for the same sequence with another content,
  *   record-rejected for another uuid
  */
-export function checkContinuity(pin: Pin | undefined, record: VerifiedIdentity): Continuity {
+export function checkContinuity(pin: Pin | undefined, record: VerifiedIdentity, proven = false): Continuity {
   const { identity, body } = record;
   if (pin === undefined) return { trust: "first", events: [] };
   if (pin.uuid !== body.id) {
@@ -75,7 +78,7 @@ export function checkContinuity(pin: Pin | undefined, record: VerifiedIdentity):
     if (!now.includes(id)) events.push({ type: "deviceRemoved", identity, fingerprint: id });
   if (pin.encryption.join() !== record.encryption.map((one) => one.fingerprint).join())
     events.push({ type: "encryptionChanged", identity });
-  const replaced = !pin.devices.includes(body.signer as Fingerprint);
+  const replaced = !proven && !pin.devices.includes(body.signer as Fingerprint);
   if (replaced) events.push({ type: "rootReplaced", identity });
   return { trust: replaced || pin.changed ? "changed" : "pinned", events };
 }
@@ -87,5 +90,15 @@ export function checkAddresses(pin: Pin | undefined, identity: Identity, address
   throw new SuiteError("record-rollback", "the directory tells older addresses than before", {
     fault: "service",
     details: { identity, seen, told: addresses.body.seq },
+  });
+}
+
+/** @throws SuiteError record-rollback as `checkAddresses` */
+export function checkPresence(pin: Pin | undefined, identity: Identity, presence: VerifiedPresence): void {
+  const seen = pin?.presenceSeqs?.[presence.body.device] ?? 0;
+  if (presence.body.seq >= seen) return;
+  throw new SuiteError("record-rollback", "the directory tells older presence than before", {
+    fault: "service",
+    details: { identity, seen, told: presence.body.seq },
   });
 }

@@ -13,14 +13,21 @@ const identity = z.string().min(3).max(254);
 const host = z.string().min(2).max(45);
 const port = z.number().int().min(1).max(65_535);
 const MAX_DEVICES = 16;
+const MAX_ALIASES = 32;
+const aliasTold = z.tuple([z.string().regex(/^[A-Za-z0-9_-]{22}$/), z.enum(["email", "phone"]), z.string().max(254)]);
 /** Requests that wait for one person. */
 export const MAX_BOXED = 100;
+/** Keys in one question. */
+export const MAX_KEYS = 100;
+/** Objects in one piece of a chain: those that are kept, and hashes. */
+export const MAX_CHAIN = 16;
+export const MAX_CONTACTS = 1_000;
 /** People in one watch. */
 export const MAX_WATCHED = 500;
 
 /** Typ `sixid-identity`: the durable part, signed by a listed device. At most 64 KiB. */
 export const identityBody = z.strictObject({
-  aliasDigests: z.array(fingerprint).max(32),
+  aliasDigests: z.array(fingerprint).max(MAX_ALIASES),
   capabilities: z.strictObject({ cms: z.array(z.enum(["gcm", "cbc"])).max(4) }),
   chain: z.array(der).max(8),
   devices: z
@@ -64,6 +71,19 @@ export const addressesBody = z.strictObject({
 });
 export type AddressesBody = z.infer<typeof addressesBody>;
 
+/** Typ `sixid-presence`: how its owner is, signed by that device. At most 1 KiB, lives at most 2 h. */
+export const presenceBody = z.strictObject({
+  device: fingerprint,
+  expires: seconds,
+  id: uuid,
+  issued: seconds,
+  note: z.string().max(140).optional(),
+  seq: z.number().int().min(1),
+  state: z.enum(["online", "away", "busy", "offline"]),
+  v: z.literal(1),
+});
+export type PresenceBody = z.infer<typeof presenceBody>;
+
 /** Typ `sixid-request`: somebody asks somebody to be admitted. At most 8 KiB. */
 export const requestBody = z.strictObject({
   expires: seconds,
@@ -98,9 +118,20 @@ export type DomainBody = z.infer<typeof domainBody>;
 export const recordReply = z.object({
   identity: z.string().max(100_000),
   devices: z
-    .record(fingerprint, z.object({ addresses: z.string().max(8_192).optional(), seen: seconds.optional() }))
+    .record(
+      fingerprint,
+      z.object({
+        addresses: z.string().max(8_192).optional(),
+        presence: z.string().max(2_048).optional(),
+        seen: seconds.optional(),
+      }),
+    )
     .refine((devices) => Object.keys(devices).length <= MAX_DEVICES, { message: "too many devices" }),
+  /** Those that the caller is told: salt, kind, value. */
+  aliases: z.array(aliasTold).max(MAX_ALIASES).optional(),
   maxAge: z.number().int().min(0).max(86_400),
+  /** Who else is told the same. */
+  visibleTo: z.enum(["public", "authenticated", "caller"]).optional(),
 });
 export type RecordReply = z.infer<typeof recordReply>;
 
@@ -115,12 +146,16 @@ export type KnownDomainReply = z.infer<typeof knownDomainReply>;
 export const domainsReply = z.object({ domains: z.array(knownDomainReply).max(10_000) });
 export type DomainsReply = z.infer<typeof domainsReply>;
 
-/** What a watcher knows: of each person the sequence of his identity object (0: nothing) and of his devices' addresses. */
+/** What a watcher knows: of each person the sequence of his identity object (0: nothing), of his devices' addresses and presence. */
 export const watchBody = z.strictObject({
   know: z
     .record(
       identity,
-      z.strictObject({ identity: z.number().int().min(0), devices: z.record(fingerprint, z.number().int().min(0)) }),
+      z.strictObject({
+        identity: z.number().int().min(0),
+        devices: z.record(fingerprint, z.number().int().min(0)),
+        presence: z.record(fingerprint, z.number().int().min(0)).optional(),
+      }),
     )
     .refine((know) => Object.keys(know).length <= MAX_WATCHED, { message: "too many" }),
 });
@@ -129,6 +164,39 @@ export type WatchBody = z.infer<typeof watchBody>;
 /** An event of the watch: a look-up's answer, and whose. */
 export const watchedReply = recordReply.extend({ of: identity });
 export type WatchedReply = z.infer<typeof watchedReply>;
+
+/** Several look-ups at once; what there is nothing of has no record. `code`: why it could not be looked up now. */
+export const recordsReply = z.object({
+  records: z
+    .array(z.object({ key: z.string().max(300), record: recordReply.optional(), code: z.string().max(64).optional() }))
+    .max(MAX_KEYS),
+});
+export type RecordsReply = z.infer<typeof recordsReply>;
+
+/** A person's objects in order, from the one asked for on; of those long past the hashes alone. */
+export const chainReply = z.object({
+  chain: z
+    .array(z.object({ seq: z.number().int().min(1), hash: fingerprint, jws: z.string().max(100_000).optional() }))
+    .max(MAX_CHAIN),
+});
+export type ChainReply = z.infer<typeof chainReply>;
+
+export const aliasesBody = z.strictObject({ aliases: z.array(aliasTold).max(MAX_ALIASES) });
+export type AliasesBody = z.infer<typeof aliasesBody>;
+
+export const visibilityBody = z.strictObject({
+  certificates: z.enum(["public", "authenticated"]),
+  addresses: z.enum(["public", "authenticated", "contacts"]),
+  presence: z.enum(["authenticated", "contacts"]),
+});
+
+export const contactsBody = z.strictObject({ contacts: z.array(identity).max(MAX_CONTACTS) });
+
+/** Identity objects of the caller's that wait for somebody's consent. */
+export const rootsReply = z.object({
+  roots: z.array(z.object({ id: fingerprint, signer: fingerprint, jws: z.string().max(2 * 65_536), until: seconds })),
+});
+export type RootsReply = z.infer<typeof rootsReply>;
 
 /** What a domain says of itself, as its server signed it. */
 export const domainReply = z.object({ domain: z.string().max(2 * 65_536) });
@@ -142,10 +210,12 @@ export type BoxReply = z.infer<typeof boxReply>;
 
 export const MAX_IDENTITY_BYTES = 65_536;
 export const MAX_ADDRESSES_BYTES = 4_096;
+export const MAX_PRESENCE_BYTES = 1_024;
 export const MAX_REQUEST_BYTES = 8_192;
 export const MAX_DOMAIN_BYTES = 65_536;
 export const DOMAIN_LIFE_SECONDS = 7 * 86_400;
 export const REQUEST_LIFE_SECONDS = 30 * 86_400;
+/** Of addresses and presence. */
 export const ADDRESSES_LIFE_SECONDS = 7_200;
 /** How far ahead of ours a signer's clock may be. */
 export const CLOCK_SKEW_SECONDS = 300;

@@ -4,7 +4,7 @@ import { type Certificate, parseCertificate } from "../pki/certificate.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { type Canonical, canonicalJson, parseCanonical, payloadHash } from "./canonical.ts";
 
-export type SignedType = "sixid-identity" | "sixid-addresses" | "sixid-request" | "sixid-domain";
+export type SignedType = "sixid-identity" | "sixid-addresses" | "sixid-presence" | "sixid-request" | "sixid-domain";
 
 /** A signer as these objects need one. */
 export interface RecordSigner {
@@ -53,7 +53,7 @@ export function readSigned(jws: string, typ: SignedType, maxBytes: number): Unve
   } catch (cause) {
     throw rejected("header", cause);
   }
-  const expected = typ === "sixid-addresses" ? "alg,kid,typ" : "alg,typ,x5c";
+  const expected = typ === "sixid-addresses" || typ === "sixid-presence" ? "alg,kid,typ" : "alg,typ,x5c";
   if (Object.keys(header).sort().join(",") !== expected) throw rejected("header");
   const { alg, x5c, kid } = header;
   if (typeof alg !== "string" || !ALGORITHMS.includes(alg)) throw rejected("algorithm");

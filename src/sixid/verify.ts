@@ -4,6 +4,7 @@ import { type TrustAnchor, validatePath } from "../pki/path.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import type { PeerDevice } from "./directory.ts";
 import {
+  ADDRESSES_LIFE_SECONDS,
   type AddressesBody,
   addressesBody,
   CLOCK_SKEW_SECONDS,
@@ -11,7 +12,10 @@ import {
   identityBody,
   MAX_ADDRESSES_BYTES,
   MAX_IDENTITY_BYTES,
+  MAX_PRESENCE_BYTES,
   MAX_REQUEST_BYTES,
+  type PresenceBody,
+  presenceBody,
   REQUEST_LIFE_SECONDS,
   type RequestBody,
   requestBody,
@@ -76,17 +80,38 @@ export interface VerifiedAddresses {
   body: AddressesBody;
 }
 
+export interface VerifiedPresence {
+  jws: string;
+  body: PresenceBody;
+}
+
 /** Verifies where a device is: signed by the very key of that device, which the record lists. @throws SuiteError record-rejected */
 export async function verifyAddresses(jws: string, record: VerifiedIdentity, now: Date): Promise<VerifiedAddresses> {
   const signed = readSigned(jws, "sixid-addresses", MAX_ADDRESSES_BYTES);
+  return { jws, body: await ofDevice<AddressesBody>(signed, addressesBody, record, now) };
+}
+
+/** Verifies how a device's owner is, as `verifyAddresses`. */
+export async function verifyPresence(jws: string, record: VerifiedIdentity, now: Date): Promise<VerifiedPresence> {
+  const signed = readSigned(jws, "sixid-presence", MAX_PRESENCE_BYTES);
+  return { jws, body: await ofDevice<PresenceBody>(signed, presenceBody, record, now) };
+}
+
+async function ofDevice<T extends AddressesBody | PresenceBody>(
+  signed: Unverified,
+  schema: Parameters<typeof shape>[0],
+  record: VerifiedIdentity,
+  now: Date,
+): Promise<T> {
   const device = record.devices.find((one) => one.fingerprint === signed.kid);
   if (device === undefined) throw rejected("device listed");
   await checkSignature(signed, device.certificate.certificate);
-  const body = shape<AddressesBody>(addressesBody, signed);
+  const body = shape<T>(schema, signed);
   if (body.device !== device.fingerprint) throw rejected("device");
   if (body.id !== record.body.id) throw rejected("uuid");
+  if (body.expires - body.issued > ADDRESSES_LIFE_SECONDS) throw rejected("lifetime");
   lifetime(body, now);
-  return { jws, body };
+  return body;
 }
 
 export interface VerifiedRequest {

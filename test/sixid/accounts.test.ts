@@ -146,7 +146,7 @@ test("from the fifth failure on each doubles the wait, to 15 minutes; a success 
 test("a token lives for 15 minutes, and dies with the password", async () => {
   const { accounts, time } = party();
   await accounts.invite(alice, "Alice");
-  const account = (await accounts.find(alice)) ?? { uuid: "", identity: alice, name: "" };
+  const account = (await accounts.find(alice)) ?? { uuid: "", identity: alice, name: "", roles: [] };
   const one = await accounts.openSession(account);
   time.advance(15 * 60_000 - 1);
   expect(await accounts.session(one.token)).toBe(account.uuid);

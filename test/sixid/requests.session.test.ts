@@ -247,7 +247,9 @@ describe("the owner alone", () => {
     const [alice, bob] = [stranger(), await owner()];
     await post(alice.auth, await requestOf(alice, bob.identity));
     const account = await betas.accounts.find(bob.identity);
-    const { token } = await betas.accounts.openSession(account ?? { uuid: "", identity: bob.identity, name: "" });
+    const { token } = await betas.accounts.openSession(
+      account ?? { uuid: "", identity: bob.identity, name: "", roles: [] },
+    );
     const headers = { authorization: `Bearer ${token}` };
     const listed = await ask(undefined, "GET", "/v1/requests", undefined, headers);
     const { requests } = JSON.parse(listed.body.toString("utf8")) as BoxReply;

@@ -26,6 +26,7 @@ export interface TestDirectory extends AsyncDisposable {
   readonly address: PeerAddress;
   readonly accounts: Accounts;
   readonly store: DirectoryStore;
+  readonly service: DirectoryService;
   /** Makes an account. @returns its uuid */
   account(person: Identity): Promise<string>;
 }
@@ -117,12 +118,14 @@ export async function startDirectory(
     address,
     accounts,
     store,
+    service,
     account: async (person) => {
       await accounts.invite(person, person);
       return (await accounts.find(person))?.uuid ?? "";
     },
     [Symbol.asyncDispose]: async () => {
       federation.close();
+      service.close();
       await https.close();
       await app.close();
       await store.close();

@@ -2,13 +2,15 @@ import { argon2, createHash, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
 import { type Identity, identityDomain, parseIdentity } from "../../pki/identity.ts";
 import { SuiteError } from "../../pki/suite-error.ts";
-import type { DirectoryStore, StoredUser } from "../store/store.ts";
+import type { DirectoryStore, Role, StoredUser } from "../store/store.ts";
 
 /** A person whom the domain knows and who has proven to be it. */
 export interface Account {
   uuid: string;
   identity: Identity;
   name: string;
+  /** What he may do beyond others, if he proves by certificate who he is. */
+  roles: readonly Role[];
 }
 
 export interface AccountsOptions {
@@ -144,8 +146,8 @@ function accountName(user: string, domain: string): Identity | undefined {
   }
 }
 
-function accountOf({ uuid, identity, name }: StoredUser): Account {
-  return { uuid, identity, name };
+function accountOf({ uuid, identity, name, roles }: StoredUser): Account {
+  return { uuid, identity, name, roles };
 }
 
 function authFailed(): SuiteError {
@@ -158,7 +160,8 @@ function codeHash(identity: Identity, code: string): string {
   return sha256(`${identity}\0${normal}`);
 }
 
-function crockford(bytes: Buffer): string {
+/** Crockford's base32, in groups of four. */
+export function crockford(bytes: Buffer): string {
   let bits = BigInt(`0x${bytes.toString("hex")}`);
   let text = "";
   for (let left = Math.ceil((bytes.length * 8) / 5); left > 0; left--) {

@@ -5,7 +5,11 @@ import type { Accounts } from "./accounts.ts";
 
 /** Who asks. `sca`: by certificate in the handshake; `upa`: by a token that a password gave. */
 export type Caller =
-  | { kind: "anonymous" }
+  | {
+      kind: "anonymous";
+      /** The address that he comes from. */
+      from?: string;
+    }
   | { kind: "person"; identity: Identity; by: "sca"; fingerprint: Fingerprint }
   | { kind: "person"; identity: Identity; by: "upa" }
   | { kind: "domain"; domain: string };

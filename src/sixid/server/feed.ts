@@ -16,16 +16,17 @@ export interface FeedStream {
 export interface FeedOptions {
   domain: string;
   store: DirectoryStore;
-  /** What that caller may see of a person's record; undefined: nothing. */
-  visible: (caller: Caller, record: StoredRecord, of: Identity) => Promise<RecordReply | undefined>;
+  /** A person's record and what that caller may see of it; undefined: nothing. */
+  seen: (caller: Caller, of: Identity) => Promise<{ record: StoredRecord; reply: RecordReply } | undefined>;
   clock: () => Date;
   log: Log;
 }
 
-/** What a stream has been told: of the identity object and of each device's addresses the sequence. */
+/** What a stream has been told: of the identity object and of each device's addresses and presence the sequence. */
 interface Told {
   identity: number;
   devices: Record<string, number>;
+  presence: Record<string, number>;
 }
 
 interface Stream {
@@ -40,6 +41,8 @@ interface Stream {
 }
 
 const REQUEST = eventText({ type: "request", data: "{}" });
+/** Somebody wants to replace the devices of him who is told. */
+const ROOT = eventText({ type: "root", data: "{}" });
 const COMMENT_MS = 25_000;
 const MAX_BACKLOG_BYTES = 1_048_576;
 const MAX_STREAMS = 10_000;
@@ -78,9 +81,9 @@ export class Feed {
     const told = new Map(
       Object.entries(know)
         .filter(([identity]) => identityDomain(identity as Identity) === this.#o.domain)
-        .map(([identity, { identity: seq, devices }]) => [
+        .map(([identity, { identity: seq, devices, presence }]) => [
           identity as Identity,
-          { identity: seq, devices: { ...devices } },
+          { identity: seq, devices: { ...devices }, presence: { ...presence } },
         ]),
     );
     const stream = { caller, device, told, to, due: new Set(told.keys()), looking: false, closed: false };
@@ -108,10 +111,19 @@ export class Feed {
 
   async #changed({ uuid, what }: Change): Promise<void> {
     if (this.#streams.size === 0) return;
+    if (what === "everything") {
+      for (const stream of this.#streams) {
+        for (const watched of stream.told.keys()) stream.due.add(watched);
+        void this.#look(stream);
+        this.#write(stream, REQUEST);
+      }
+      return;
+    }
     const identity = (await this.#o.store.userById(uuid))?.identity;
     if (identity === undefined) return;
-    if (what === "request") {
-      for (const stream of this.#streams) if (stream.caller.identity === identity) this.#write(stream, REQUEST);
+    if (what === "request" || what === "root") {
+      const text = what === "root" ? ROOT : REQUEST;
+      for (const stream of this.#streams) if (stream.caller.identity === identity) this.#write(stream, text);
       return;
     }
     for (const stream of this.#watchers.get(identity) ?? []) {
@@ -150,19 +162,25 @@ export class Feed {
   }
 
   async #tell(stream: Stream, identity: Identity): Promise<void> {
-    const { store, visible } = this.#o;
-    const user = await store.user(identity);
-    const record = user?.status === "active" ? await store.record(user.uuid) : undefined;
-    const reply = record === undefined ? undefined : await visible(stream.caller, record, identity);
-    if (record === undefined || reply === undefined || stream.closed) return;
+    const seen = await this.#o.seen(stream.caller, identity);
+    if (seen === undefined || stream.closed) return;
+    const { record, reply } = seen;
     const before = stream.told.get(identity);
-    const now: Told = { identity: record.seq, devices: {} };
-    for (const { fingerprint, seq } of record.devices) if (seq !== undefined) now.devices[fingerprint] = seq;
+    // Only what he sees: otherwise that something changed would tell him of what he does not.
+    const now: Told = { identity: record.seq, devices: {}, presence: {} };
+    for (const { fingerprint, seq, presenceSeq } of record.devices) {
+      const told = reply.devices[fingerprint];
+      if (told?.addresses !== undefined && seq !== undefined) now.devices[fingerprint] = seq;
+      if (told?.presence !== undefined && presenceSeq !== undefined) now.presence[fingerprint] = presenceSeq;
+    }
+    const rises = (next: Record<string, number>, last: Record<string, number>) =>
+      Object.entries(next).some(([device, seq]) => seq > (last[device] ?? 0));
     const isNew =
       before === undefined ||
       now.identity > before.identity ||
       Object.keys(before.devices).some((device) => now.devices[device] === undefined) || // gone, or revoked
-      Object.entries(now.devices).some(([device, seq]) => seq > (before.devices[device] ?? 0));
+      rises(now.devices, before.devices) ||
+      rises(now.presence, before.presence);
     stream.told.set(identity, now);
     if (isNew) this.#write(stream, eventText({ type: "record", data: JSON.stringify({ of: identity, ...reply }) }));
   }

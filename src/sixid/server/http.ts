@@ -6,10 +6,11 @@ import type { Identity } from "../../pki/identity.ts";
 import { parseIdentity } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../../pki/suite-error.ts";
-import { type WatchBody, watchBody } from "../records.ts";
+import { MAX_KEYS, type WatchBody, watchBody } from "../records.ts";
 import type { Accounts } from "./accounts.ts";
 import { type Caller, callerOfCertificate, callerOfToken } from "./caller.ts";
 import type { Federation } from "./federation.ts";
+import { ownRoutes, type Schema } from "./own-routes.ts";
 import type { DirectoryService } from "./service.ts";
 
 export interface RoutesOptions {
@@ -24,11 +25,13 @@ export interface RoutesOptions {
 }
 
 const question = z.strictObject({
-  key: z.string().max(254),
+  key: z.string().max(300),
   onBehalfOf: z.string().max(254),
   hops: z.number().int().min(1).max(16),
   trail: z.array(z.string().max(253)).max(16),
 });
+const severalKeys = z.strictObject({ keys: z.array(z.string().max(300)).max(MAX_KEYS) });
+const piece = z.object({ from: z.coerce.number().int().min(1).default(1), of: z.string().max(254).optional() });
 const password = z.strictObject({ password: z.string().max(4096) });
 
 /** The HTTP face, below `/v1`. Errors are problem documents (RFC 9457) with a `code`. */
@@ -54,9 +57,10 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
       socket.destroy(); // it was opened before; another one is refused in the handshake
       throw new SuiteError("forbidden", "the certificate is revoked", { fault: "peer" });
     }
-    return certified.kind === "anonymous"
-      ? callerOfToken(request.headers.authorization, accounts, o.identityOf)
-      : certified;
+    if (certified.kind !== "anonymous") return certified;
+    const { authorization } = request.headers;
+    const logged = await callerOfToken(authorization, accounts, o.identityOf);
+    return logged.kind === "anonymous" ? { kind: "anonymous", from: known.address.host } : logged;
   };
   const jws = (request: FastifyRequest): string => {
     if (typeof request.body !== "string")
@@ -72,8 +76,20 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
   app.get<{ Params: { key: string } }>("/v1/records/:key", async (request) =>
     service.lookup(await caller(request), request.params.key, gone(request)),
   );
+  app.post("/v1/records", async (request) =>
+    service.lookups.several(
+      await caller(request),
+      body<z.infer<typeof severalKeys>>(severalKeys, request).keys,
+      gone(request),
+    ),
+  );
+  app.get<{ Params: { uuid: string } }>("/v1/identity/:uuid/chain", async (request) => {
+    const { from, of } = parsed<z.infer<typeof piece>>(piece, request.query);
+    const whose = of === undefined ? undefined : parseIdentity(of);
+    return service.lookups.chain(await caller(request), request.params.uuid, from, whose, gone(request));
+  });
   app.post("/v1/recursive", async (request) => {
-    const asked = body(question, request);
+    const asked = body<z.infer<typeof question>>(question, request);
     return service.recursive(await caller(request), { ...asked, onBehalfOf: parseIdentity(asked.onBehalfOf) });
   });
   app.get("/v1/domain", async () => service.domain());
@@ -84,7 +100,7 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
   app.post("/v1/watch", async (request, reply) => {
     const { raw } = reply;
     const known = body<WatchBody>(watchBody, request);
-    const end = service.feed.watch(await caller(request), known, {
+    const end = await service.watch(await caller(request), known, {
       write: (text) => {
         if (!raw.headersSent) raw.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
         raw.write(text);
@@ -95,10 +111,7 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
     raw.once("close", end);
     return reply.hijack();
   });
-  app.put("/v1/identity", async (request) => service.putIdentity(await caller(request), jws(request)));
-  app.put<{ Params: { device: string } }>("/v1/devices/:device/addresses", async (request) =>
-    service.putAddresses(await caller(request), request.params.device, jws(request)),
-  );
+  ownRoutes(app, { service, caller, jws, body });
   app.post("/v1/requests", async (request, reply) =>
     reply.code(202).send(await service.requests.handIn(await caller(request), jws(request))),
   );
@@ -108,7 +121,7 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
     return reply.code(204).send();
   });
   app.put("/v1/password", async (request, reply) => {
-    await service.setPassword(await caller(request), body(password, request).password);
+    await service.setPassword(await caller(request), body<z.infer<typeof password>>(password, request).password);
     return reply.code(204).send();
   });
   app.post("/v1/session", async (request) => {
@@ -168,8 +181,12 @@ function problem(thrown: unknown, request: FastifyRequest, reply: FastifyReply, 
     );
 }
 
-function body<T>(schema: { safeParse(value: unknown): { success: boolean; data?: T } }, request: FastifyRequest): T {
-  const result = schema.safeParse(request.body);
+function body<T>(schema: Schema, request: FastifyRequest): T {
+  return parsed(schema, request.body);
+}
+
+function parsed<T>(schema: Schema, value: unknown): T {
+  const result = schema.safeParse(value);
   if (!result.success) throw new SuiteError("syntax", "the body is not what this route takes", { fault: "peer" });
   return result.data as T;
 }

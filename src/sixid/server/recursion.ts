@@ -2,7 +2,8 @@ import type { HttpsClient } from "../../peertls-core/https-client.ts";
 import { type Identity, identityDomain } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import { SuiteError } from "../../pki/suite-error.ts";
-import { type RecordReply, recordReply } from "../records.ts";
+import type { LookupKey } from "../lookup-key.ts";
+import { type ChainReply, chainReply, type RecordReply, recordReply } from "../records.ts";
 
 export interface RecursionOptions {
   domain: string;
@@ -30,11 +31,31 @@ export class Recursion {
     this.#o = options;
   }
 
-  /** @throws SuiteError unknown-recipient (no such domain or person), directory-unavailable, record-rejected */
-  async ask(key: Identity, onBehalfOf: Identity, signal: AbortSignal): Promise<RecordReply> {
-    const domain = identityDomain(key);
-    const client = this.#o.clientFor(domain);
+  /**
+   * @param key an identity or e-mail address of another domain
+   * @throws SuiteError unknown-recipient (no such domain or person), directory-unavailable, record-rejected
+   */
+  ask({ kind, value }: LookupKey, onBehalfOf: Identity, signal: AbortSignal): Promise<RecordReply> {
+    const key = kind === "email" ? `mailto:${value}` : value;
     const question: RecursiveQuestion = { key, onBehalfOf, hops: 1, trail: [this.#o.domain] };
+    const headers = { "content-type": "application/json" };
+    const request = { method: "POST", path: "/v1/recursive", headers, body: JSON.stringify(question) };
+    return this.#asked(identityDomain(value as Identity), request, recordReply, signal);
+  }
+
+  /** The history of one of another domain. @throws as `ask` */
+  chain(of: Identity, uuid: string, from: number, signal: AbortSignal): Promise<ChainReply> {
+    const path = `/v1/identity/${encodeURIComponent(uuid)}/chain?from=${from}`;
+    return this.#asked(identityDomain(of), { method: "GET", path }, chainReply, signal);
+  }
+
+  async #asked<T>(
+    domain: string,
+    request: Parameters<HttpsClient["request"]>[0],
+    schema: { safeParse(value: unknown): { success: boolean; data?: T } },
+    signal: AbortSignal,
+  ): Promise<T> {
+    const client = this.#o.clientFor(domain);
     const unavailable = (cause?: unknown, details = {}) =>
       new SuiteError("directory-unavailable", "the other domain's directory does not answer", {
         fault: "service",
@@ -44,15 +65,7 @@ export class Recursion {
       });
     let response: Awaited<ReturnType<HttpsClient["request"]>>;
     try {
-      response = await client.request(
-        {
-          method: "POST",
-          path: "/v1/recursive",
-          headers: { "content-type": "application/json" },
-          body: JSON.stringify(question),
-        },
-        AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
-      );
+      response = await client.request(request, AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
     } catch (error) {
       if (error instanceof SuiteError && error.code === "unknown-recipient") throw error; // no such service, says the DNS
       this.#o.log.warn({ domain, error: error instanceof SuiteError ? error.code : String(error) }, "recursion failed");
@@ -71,12 +84,12 @@ export class Recursion {
         details: { domain },
       });
     }
-    const parsed = recordReply.safeParse(value);
+    const parsed = schema.safeParse(value);
     if (!parsed.success)
       throw new SuiteError("record-rejected", "the other domain's directory answers nonsense", {
         fault: "service",
         details: { domain },
       });
-    return parsed.data;
+    return parsed.data as T;
   }
 }

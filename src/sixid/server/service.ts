@@ -1,23 +1,17 @@
-import { type Identity, identityDomain, parseIdentity } from "../../pki/identity.ts";
+import { type Identity, parseIdentity } from "../../pki/identity.ts";
 import type { Log } from "../../pki/log.ts";
 import type { TrustAnchor } from "../../pki/path.ts";
-import { SuiteError } from "../../pki/suite-error.ts";
-import {
-  type DomainReply,
-  type DomainsReply,
-  type IdentityBody,
-  type KnownDomainReply,
-  MAX_IDENTITY_BYTES,
-  type RecordReply,
-} from "../records.ts";
-import { readSigned } from "../signed.ts";
-import type { DirectoryStore, StoredRecord } from "../store/store.ts";
-import { verifyAddresses, verifyIdentity } from "../verify.ts";
+import { asSuiteError, SuiteError } from "../../pki/suite-error.ts";
+import type { DomainReply, DomainsReply, KnownDomainReply, RecordReply, WatchBody } from "../records.ts";
+import type { DirectoryStore } from "../store/store.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Caller } from "./caller.ts";
 import type { Federation, OtherDomain } from "./federation.ts";
-import { Feed } from "./feed.ts";
-import { MAX_HOPS, type Recursion, type RecursiveQuestion } from "./recursion.ts";
+import { Feed, type FeedStream } from "./feed.ts";
+import { Lookups } from "./lookups.ts";
+import { OwnRecords } from "./own-record.ts";
+import { Quotas } from "./quota.ts";
+import type { Recursion, RecursiveQuestion } from "./recursion.ts";
 import { RequestBoxes } from "./requests.ts";
 
 export interface DirectoryServiceOptions {
@@ -30,107 +24,78 @@ export interface DirectoryServiceOptions {
   anchors: () => readonly TrustAnchor[];
   /** What the own domain says of itself, signed. */
   document: () => Promise<string>;
+  /** A device was revoked by its owner or an administrator; absent: nobody else has to know. */
+  onRevoked?: (identity: Identity, fingerprint: string) => Promise<void>;
+  /** Whether it is counted who asks for how many; absent: it is. */
+  quotas?: boolean;
   clock: () => Date;
   log: Log;
 }
 
-const MAX_AGE_SECONDS = 60;
+/** How often it is looked whether a held root is due. */
+const ROOTS_MS = 60_000;
 
 /** The directory of one domain: the core behind every face of it. */
 export class DirectoryService {
   readonly requests: RequestBoxes;
   readonly feed: Feed;
+  readonly lookups: Lookups;
+  readonly own: OwnRecords;
   readonly #o: DirectoryServiceOptions;
+  readonly #timer: NodeJS.Timeout;
 
   constructor(options: DirectoryServiceOptions) {
     this.#o = options;
-    const { domain, store, accounts, anchors, federation, clock, log } = options;
+    const { domain, store, accounts, anchors, federation, recursion, clock, log } = options;
+    const { onRevoked = async () => undefined, quotas = true } = options;
     const anchorsFor = async (asked: string) =>
       asked === domain ? anchors() : federation.anchorsOf(asked, "stranger");
     this.requests = new RequestBoxes({ domain, store, accounts, anchorsFor, clock, log });
-    this.feed = new Feed({ domain, store, visible: async (_caller, record) => replyOf(record), clock, log });
+    this.lookups = new Lookups({
+      ...{ domain, store, recursion, federation, clock },
+      quotas: quotas ? new Quotas() : undefined,
+    });
+    this.own = new OwnRecords({ store, accounts, anchors, onRevoked, clock, log });
+    this.feed = new Feed({ domain, store, seen: (caller, of) => this.lookups.seen(caller, of), clock, log });
+    this.#timer = setInterval(() => {
+      this.own
+        .takeDueRoots()
+        .catch((error: unknown) => log.error({ error: asSuiteError(error) }, "held roots cannot be looked at"));
+    }, ROOTS_MS);
+    this.#timer.unref();
   }
 
-  /**
-   * One record, of this domain or another. Unknown and not visible answer alike.
-   * @throws SuiteError unknown-recipient, directory-unavailable, record-rejected
-   */
-  async lookup(caller: Caller, key: string, signal: AbortSignal): Promise<RecordReply> {
-    const identity = identityKey(key);
-    if (caller.kind === "anonymous") throw unknown();
-    if (identityDomain(identity) === this.#o.domain) return this.#own(identity);
-    // Only for its own people does a server ask around.
-    if (caller.kind !== "person" || identityDomain(caller.identity) !== this.#o.domain) throw unknown();
-    return this.#o.recursion.ask(identity, caller.identity, signal);
+  /** One record, of this domain or another, by any key. @throws as `Lookups.one` */
+  lookup(caller: Caller, key: string, signal: AbortSignal): Promise<RecordReply> {
+    return this.lookups.one(caller, key, signal);
   }
 
-  /** @throws SuiteError forbidden unless a domain asks on behalf of one of its own; limit-exceeded on a loop; unknown-recipient */
-  async recursive(caller: Caller, question: RecursiveQuestion): Promise<RecordReply> {
-    if (caller.kind !== "domain" || identityDomain(question.onBehalfOf) !== caller.domain) {
-      throw new SuiteError("forbidden", "a domain asks on behalf of its own people", { fault: "peer" });
-    }
-    if (question.hops > MAX_HOPS || question.trail.includes(this.#o.domain)) {
-      throw new SuiteError("limit-exceeded", "the question goes in circles", { fault: "service" });
-    }
-    const identity = identityKey(question.key);
-    if (identityDomain(identity) !== this.#o.domain) throw unknown();
-    return this.#own(identity);
+  /** @throws as `Lookups.recursive` */
+  recursive(caller: Caller, question: RecursiveQuestion): Promise<RecordReply> {
+    return this.lookups.recursive(caller, question);
   }
 
-  /**
-   * Stores the next durable part of the caller's own record, durably before it returns.
-   * @throws SuiteError forbidden, record-rejected; conflict when `seq` or `prev` do not follow the current object
-   */
-  async putIdentity(caller: Caller, jws: string): Promise<{ seq: number }> {
-    const account = await this.#account(caller);
-    const now = this.#o.clock();
-    const verified = await verifyIdentity(jws, account.identity, { anchors: this.#o.anchors(), now });
-    if (verified.body.id !== account.uuid)
-      throw new SuiteError("record-rejected", "another person's uuid", { fault: "peer", details: { step: "uuid" } });
-    const current = await this.#o.store.record(account.uuid);
-    if (current?.hash === verified.hash) return { seq: current.seq }; // the same again: only the answer was lost
-    this.#mayFollow(caller, verified.body.signer, current?.identity);
-    const devices = verified.body.devices.map((device) => device.id);
-    const outcome = await this.#o.store.putIdentity(
-      account.uuid,
-      { seq: verified.body.seq, hash: verified.hash, jws, devices },
-      verified.body.prev,
-    );
-    if (outcome === "stale")
-      throw new SuiteError("conflict", "the object does not follow the current one", { fault: "peer" });
-    this.#o.log.info(
-      { identity: account.identity, seq: verified.body.seq, devices: devices.length },
-      "identity published",
-    );
-    return { seq: verified.body.seq };
+  /** @throws as `OwnRecords.putIdentity` */
+  putIdentity(caller: Caller, jws: string): Promise<{ seq: number; held?: number }> {
+    return this.own.putIdentity(caller, jws);
   }
 
-  /**
-   * Stores where the calling device is.
-   * @throws SuiteError forbidden, record-rejected; conflict when `seq` does not rise
-   */
-  async putAddresses(caller: Caller, device: string, jws: string): Promise<{ seq: number; reannounceAfter: number }> {
-    const account = await this.#account(caller);
-    if (caller.kind !== "person" || caller.by !== "sca" || caller.fingerprint !== device) {
-      throw new SuiteError("forbidden", "each device announces itself", { fault: "peer" });
-    }
-    const now = this.#o.clock();
-    const current = await this.#o.store.record(account.uuid);
-    if (current === undefined) throw new SuiteError("conflict", "there is no identity record yet", { fault: "peer" });
-    const record = await verifyIdentity(current.identity, account.identity, { anchors: this.#o.anchors(), now });
-    const verified = await verifyAddresses(jws, record, now);
-    if (verified.body.device !== device)
-      throw new SuiteError("forbidden", "each device announces itself", { fault: "peer" });
-    if (verified.body.seq > now.getTime() + MAX_SEQ_AHEAD_MS) {
-      throw new SuiteError("record-rejected", "the sequence number lies in the future", {
-        fault: "peer",
-        details: { step: "seq" },
-      });
-    }
-    const seen = Math.floor(now.getTime() / 1000);
-    const outcome = await this.#o.store.putAddresses(account.uuid, device, { seq: verified.body.seq, jws, seen });
-    if (outcome === "stale") throw new SuiteError("conflict", "newer addresses are stored already", { fault: "peer" });
-    return { seq: verified.body.seq, reannounceAfter: REANNOUNCE_SECONDS };
+  /** @throws as `OwnRecords.putAddresses` */
+  putAddresses(caller: Caller, device: string, jws: string): Promise<{ seq: number; reannounceAfter: number }> {
+    return this.own.putAddresses(caller, device, jws);
+  }
+
+  /** Begins to tell a person by certificate of others; those he may not hear of are as if they did not exist. @throws as `Feed.watch` */
+  async watch(caller: Caller, { know }: WatchBody, to: FeedStream): Promise<() => void> {
+    if (caller.kind !== "person" || caller.by !== "sca") return this.feed.watch(caller, { know }, to); // which refuses it
+    const admitted = await this.lookups.watchable(caller, Object.keys(know).flatMap(identityOf));
+    const known = Object.entries(know).filter(([identity]) => admitted.has(identity as Identity));
+    return this.feed.watch(caller, { know: Object.fromEntries(known) }, to);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.feed.close();
   }
 
   /** What this domain says of itself, to anybody. */
@@ -150,55 +115,16 @@ export class DirectoryService {
    * @throws SuiteError unknown-recipient, directory-unavailable, record-rejected
    */
   async otherDomain(caller: Caller, domain: string): Promise<KnownDomainReply> {
-    await this.#account(caller);
+    await this.own.account(caller);
     const anchors = await this.#o.federation.anchorsOf(domain, "own");
     const known = this.#o.federation.known().find((one) => one.domain === domain);
     return encoded({ ...known, domain, anchors });
   }
 
   async setPassword(caller: Caller, password: string): Promise<void> {
-    const account = await this.#account(caller);
+    const account = await this.own.account(caller);
     await this.#o.accounts.setPassword(account.uuid, password);
   }
-
-  async #own(identity: Identity): Promise<RecordReply> {
-    const account = await this.#o.accounts.find(identity);
-    const record = account === undefined ? undefined : await this.#o.store.record(account.uuid);
-    if (record === undefined) throw unknown();
-    return replyOf(record);
-  }
-
-  async #account(caller: Caller) {
-    const account = caller.kind === "person" ? await this.#o.accounts.find(caller.identity) : undefined;
-    if (account === undefined)
-      throw new SuiteError("forbidden", "only people of this domain may do this", { fault: "peer" });
-    return account;
-  }
-
-  /**
-   * A step is signed by the calling device, and by a device that the current object lists: whoever merely got a new
-   * certificate from the CA cannot replace the devices of somebody who still has his. The first object may come by password.
-   */
-  #mayFollow(caller: Caller, signer: string, current: string | undefined): void {
-    if (current === undefined) return;
-    const listed = (
-      readSigned(current, "sixid-identity", MAX_IDENTITY_BYTES).body as unknown as IdentityBody
-    ).devices.map((device) => device.id);
-    const calling = caller.kind === "person" && caller.by === "sca" && caller.fingerprint === signer;
-    if (!calling || !listed.includes(signer))
-      throw new SuiteError("forbidden", "a listed device signs the next object", { fault: "peer" });
-  }
-}
-
-function replyOf(record: StoredRecord): RecordReply {
-  const devices: RecordReply["devices"] = {};
-  for (const { fingerprint, addresses, seen } of record.devices) {
-    devices[fingerprint] = {
-      ...(addresses === undefined ? {} : { addresses }),
-      ...(seen === undefined ? {} : { seen }),
-    };
-  }
-  return { identity: record.identity, devices, maxAge: MAX_AGE_SECONDS };
 }
 
 function encoded({ domain, anchors, at }: OtherDomain): KnownDomainReply {
@@ -209,14 +135,11 @@ function encoded({ domain, anchors, at }: OtherDomain): KnownDomainReply {
   };
 }
 
-const REANNOUNCE_SECONDS = 3_300;
-const MAX_SEQ_AHEAD_MS = 300_000;
-
-function identityKey(key: string): Identity {
+function identityOf(text: string): Identity[] {
   try {
-    return parseIdentity(key);
+    return [parseIdentity(text)];
   } catch {
-    throw unknown(); // other kinds of keys come later; they are as unknown as any other
+    return [];
   }
 }
 
