@@ -131,7 +131,11 @@ export async function makeOutbox(o: OutboxOptions): Promise<Outbox> {
       const writer = inside.content.writer();
       try {
         if (Buffer.isBuffer(draft.entity)) await writer.write(draft.entity);
-        else for await (const chunk of draft.entity) await writer.write(chunk);
+        else
+          for await (const chunk of draft.entity) {
+            await inside.space.check(chunk.length);
+            await writer.write(chunk);
+          }
       } catch (error) {
         await writer.abort();
         throw error;

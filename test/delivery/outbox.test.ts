@@ -3,6 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { ItemId, Receipt } from "../../src/delivery/envelope.ts";
+import { makeOutbox } from "../../src/delivery/outbox.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 import { VirtualTime } from "../support/virtual-time.ts";
 import {
@@ -16,10 +17,12 @@ import {
   receiptChange,
   record,
   sender,
+  ToyDirectory,
+  ToyEndpoint,
   unreachable,
   within,
 } from "./party.ts";
-import { toyCertificate } from "./toy-seal.ts";
+import { toyCertificate, toySeal } from "./toy-seal.ts";
 
 type Sender = Awaited<ReturnType<typeof sender>>;
 
@@ -106,6 +109,30 @@ describe("accepting", () => {
     await expect(party.outbox.accept({ ...draft("x"), entity: broken() })).rejects.toThrow("went away");
     expect(await readdir(join(folder.path, "content", "tmp"))).toEqual([]);
     expect(await party.store.items()).toEqual([]);
+  });
+
+  test("is refused when the disk gets nearly full while it comes, and nothing of it stays", async () => {
+    await using folder = await temporaryFolder();
+    await using party = await sender(folder.path);
+    let left = 500_000;
+    const check = (bytes: number) => {
+      left -= bytes;
+      return left < 0
+        ? Promise.reject(failure("store-failed", { fault: "local", temporary: true }))
+        : Promise.resolve();
+    };
+    const store = { ...party.store, inside: { ...party.store.inside, space: { check } } };
+    const directory = new ToyDirectory();
+    const outbox = await makeOutbox({ store, directory, seal: toySeal, endpointOf: () => new ToyEndpoint() });
+    let came = 0;
+    async function* entity() {
+      for (; came < 5_000_000; came += 50_000) yield Buffer.alloc(50_000);
+    }
+    await expect(outbox.accept({ ...draft("large"), entity: entity() })).rejects.toMatchObject({
+      code: "store-failed",
+    });
+    expect(came).toBeLessThan(1_000_000);
+    expect(await readdir(join(folder.path, "content"), { recursive: true })).toEqual(["tmp"]);
   });
 
   test("is refused while the disk is nearly full", async () => {
