@@ -4,8 +4,8 @@ import type { ByteReader } from "./byte-reader.ts";
 import { malformed } from "./failure.ts";
 
 const maxDepth = 32;
-/** Elements without an own limit. */
-const maxElementBytes = 1_048_576;
+/** Elements without an own limit: names of algorithms, versions. What is in one is gone through at once. */
+const maxElementBytes = 65_536;
 const gatheredBytes = 65_536;
 const gatheredPieces = 2_048;
 /** After so many values others get their turn: what is buffered may have a hundred thousand of two octets. */
@@ -207,6 +207,7 @@ export class BerReader {
     if (length !== undefined) {
       await this.#need(length);
       const content = this.#bytes.take(length);
+      await this.#count(length >> 5); // there may be others in it
       if ((identifier & 0x20) === 0) return der.encode(identifier, content);
       return der.encode(identifier, ...definiteMembers(content, this.#frames.length + 1));
     }
