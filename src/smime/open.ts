@@ -132,7 +132,7 @@ async function openWith(
 ): Promise<Opened> {
   const part = new PartFile(o.directory, { hashed: true });
   try {
-    const { entity, content } = await decryptToEnd(contentKey, envelope, part, o.keep);
+    const { entity, content } = await decryptToEnd(contentKey, envelope, part, o);
     const kept = () => new ByteReader(untilAborted(part.again(), signal)).rest();
     const signatures = await verifySignatures(
       entity.signed,
@@ -170,7 +170,7 @@ async function decryptToEnd(
   contentKey: Buffer,
   { ber, head, input }: Envelope,
   part: PartFile,
-  keep: OpenOptions["keep"],
+  { keep, budget, peer, clock }: OpenOptions,
 ) {
   const plaintext = decryptContent(ber, head, contentKey);
   try {
@@ -181,7 +181,10 @@ async function decryptToEnd(
   } catch (thrown) {
     if (input.failure !== undefined || (thrown instanceof SuiteError && thrown.code === "store-failed")) throw thrown;
     await discard(plaintext);
-    await input.drain();
+    await input.drain().catch((cut: unknown) => {
+      budget.count(peer, clock()); // nobody asks for free, and hangs up before he is told
+      throw cut;
+    });
     throw unreadable(thrown);
   }
 }

@@ -224,6 +224,26 @@ describe("limits and what is not the seal's fault", () => {
     expect(next.signer.fingerprint).toBe(alice.auth.certificate.fingerprint);
   });
 
+  test("a seal that cannot be opened is a failure also if its source breaks off before it is told; one that could be is none", async () => {
+    const lost = new SuiteError("unreachable", "the peer went away", { fault: "peer", temporary: true });
+    const cut = async function* (bytes: Buffer) {
+      yield bytes.subarray(0, bytes.length - 100);
+      throw lost;
+    };
+    const to = [peerCertificate(bob.encryption.certificate)];
+    const unsigned = await bytesOf(envelopedData(new Pieces(randomBytes(100_000)), to, algorithmsOf("peer")));
+    for (const [bytes, code] of [
+      [unsigned, "seal-rate-limited"],
+      [await sealed(), undefined],
+    ] as const) {
+      const budget = new FailureBudget();
+      for (let i = 0; i < 20; i++) expect(await failureOf(world.open(cut(bytes), { budget }))).toBe(lost);
+      const next = world.open(new Pieces(await sealed()), { budget });
+      if (code === undefined) await (await next)[Symbol.asyncDispose]();
+      else expect((await failureOf(next)).code).toBe(code);
+    }
+  });
+
   test("a source that fails is told as it failed, before the key and after", async () => {
     const bytes = await sealed();
     const lost = new SuiteError("unreachable", "the peer went away", { fault: "peer", temporary: true });
