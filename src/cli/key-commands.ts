@@ -1,8 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { createInterface } from "node:readline";
-import { isCancel, password } from "@clack/prompts";
 import { Command } from "commander";
 import { createDurably } from "../irp/key-file.ts";
 import { makeBackup, restoreBackup } from "../node/backup.ts";
@@ -13,14 +10,18 @@ import { exportPkcs12 } from "../node/own-pkcs12.ts";
 import { readCertificates } from "../node/trust-rules.ts";
 import { parseIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { generatePassphrase, typedPassphrases } from "../smime/passphrase.ts";
+import { typedPassphrases } from "../smime/passphrase.ts";
 import { homeOf } from "./home.ts";
 import { interruptible } from "./interruptible.ts";
+import {
+  askPassphrase,
+  firstLine,
+  type PassphraseOption,
+  passphraseFor,
+  readGiven,
+  withPassphrase,
+} from "./passphrase-option.ts";
 import { commandLine, quoted } from "./self.ts";
-
-interface PassphraseOption {
-  passphraseFile?: string;
-}
 
 /** The owner's keys in a file: to keep, to come back from, and for his mail program. */
 export function keyCommands(): Command[] {
@@ -111,39 +112,6 @@ function domainIsMissing(domain: string, { domain: folder, config, directory }: 
     `  ${folder}\nand its settings back: cat ${quoted(join(directory, "domain.yaml"))} >> ${quoted(config)}\n` +
     `Without that copy ${domain} is gone: somebody has to begin it anew, with another CA.\n`
   );
-}
-
-function withPassphrase(command: Command, example: string, about: string): Command {
-  return command.option("--passphrase-file <file>", about).addHelpText("after", `\nExample:\n  sixtalk ${example}`);
-}
-
-function passphraseFor({ passphraseFile }: PassphraseOption): { passphrase: string; shown: string } {
-  if (passphraseFile !== undefined) return { passphrase: firstLine(passphraseFile), shown: "" };
-  const passphrase = generatePassphrase(randomBytes);
-  const shown = `\nPassphrase, shown this once; write it down, and keep it apart from the file:\n\n  ${passphrase}\n\n`;
-  return { passphrase, shown };
-}
-
-async function askPassphrase(): Promise<string> {
-  if (process.stdin.isTTY) {
-    const typed = await password({ message: "Passphrase of the backup" });
-    if (isCancel(typed)) throw new SuiteError("cancelled", "nothing was restored", { fault: "local" });
-    return typed;
-  }
-  for await (const line of createInterface({ input: process.stdin })) return line;
-  return "";
-}
-
-function firstLine(path: string): string {
-  return readGiven(path).toString("utf8").split(/\r?\n/, 1)[0] ?? "";
-}
-
-function readGiven(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    throw new SuiteError("not-found", "the file cannot be read", { fault: "local", cause, details: { file: path } });
-  }
 }
 
 /** Never in place of what is there. */

@@ -8,6 +8,7 @@ import { initCommand } from "./init.ts";
 import { Interrupted } from "./interruptible.ts";
 import { keyCommands } from "./key-commands.ts";
 import { nodeCommands } from "./node-commands.ts";
+import { recoveryCommands } from "./recovery-commands.ts";
 import { rekeyCommand } from "./rekey.ts";
 import { sealCommands } from "./seal-commands.ts";
 import { startCommand } from "./start.ts";
@@ -31,6 +32,7 @@ for (const command of [
   ...nodeCommands(),
   ...sealCommands(),
   ...keyCommands(),
+  ...recoveryCommands(),
   rekeyCommand(),
   domainCommand(),
   configCommand(),

@@ -67,6 +67,8 @@ export const nodeEventSchema = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("contact.removed"), identity }),
   // the directory
   z.strictObject({ type: z.literal("directory.state"), state: z.enum(["available", "unavailable"]) }),
+  /** Somebody fetched a backup that the directory keeps. */
+  z.strictObject({ type: z.literal("backup.fetched") }),
   z.strictObject({ type: z.literal("record.rejected"), identity, code: z.string() }),
   z.strictObject({ type: z.literal("record.changed"), identity, change: z.string() }),
   // the stream itself: what lay between `after` and this event's place is gone; take a snapshot

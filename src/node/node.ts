@@ -383,6 +383,12 @@ export class PeerNode {
     void this.renewal.run(this.#stopping.signal);
   }
 
+  /** If it was not the owner himself, somebody has his recovery code; what he has then is of no use without the passphrase. */
+  noteBackupFetched(): void {
+    this.#o.log.warn({}, "a backup of yours was fetched from the directory");
+    this.#append({ type: "backup.fetched" });
+  }
+
   noteDirectory(state: "available" | "unavailable", error?: unknown): void {
     if (state === "unavailable") this.#o.log.warn({ error: asSuiteError(error) }, "the directory is away");
     this.#append({ type: "directory.state", state });

@@ -99,6 +99,7 @@ export class OwnDirectory {
       people: () => watchedPeople(node),
       onNews: (record) => this.#hear(record),
       onRequest: () => this.box.lookSoon(),
+      onBackup: () => node.noteBackupFetched(),
       chance: Math.random,
     });
   }

@@ -18,6 +18,8 @@ export interface WatcherOptions {
   onNews: (record: PeerRecord) => void;
   /** Somebody asks to be admitted. */
   onRequest: () => void;
+  /** Somebody fetched a backup of the owner's. */
+  onBackup: () => void;
   /** From 0 to 1. */
   chance: () => number;
   log: Log;
@@ -104,13 +106,14 @@ export class Watcher {
   }
 
   async #stream(domain: string, people: readonly Identity[], signal: AbortSignal): Promise<void> {
-    const { directory, owner, http, httpTo, onNews, onRequest, log } = this.#o;
+    const { directory, owner, http, httpTo, onNews, onRequest, onBackup, log } = this.#o;
     const own = domain === identityDomain(owner);
     const client = own ? http : httpTo(await directory.otherDomain(domain, signal));
     try {
       const know = new Map(people.map((identity) => [identity, directory.known(identity)]));
       for await (const { type, data } of watch(client, know, signal)) {
         if (type === "request") onRequest();
+        if (type === "backup") onBackup();
         if (type !== "record") continue;
         try {
           onNews(await directory.takeNews(data, signal));

@@ -12,7 +12,9 @@ export interface HttpsClientOptions {
   serverName: string;
   /** As in `ServiceClientOptions`. */
   indicatedName?: string;
-  anchors: () => readonly TrustAnchor[];
+  anchors?: () => readonly TrustAnchor[];
+  /** Instead of anchors: the first 128 bits of the root's key hash, 32 hex digits, as an invitation tells them. */
+  rootHash?: string;
   /** Shown if the server asks; may change over time. */
   credentials?: () => Credentials | undefined;
   clock: () => Date;
@@ -59,7 +61,7 @@ export function httpsClient(o: HttpsClientOptions): HttpsClient {
         return upgradeServiceClient(raw, {
           serverName: o.serverName,
           ...(o.indicatedName === undefined ? {} : { indicatedName: o.indicatedName }),
-          trust: { anchors: o.anchors() },
+          trust: o.rootHash === undefined ? { anchors: o.anchors?.() ?? [] } : { rootHash: o.rootHash },
           clock: o.clock,
           ...(credentials === undefined ? {} : { credentials }),
         });

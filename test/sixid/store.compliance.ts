@@ -393,6 +393,39 @@ export function storeCompliance(make: () => Promise<StoreUnderTest>): void {
     expect(await store.record("nobody")).toBeUndefined();
   });
 
+  test("backups: the newest ones are kept under rising versions, a code stays until there is another, and they go with the person", async () => {
+    const { store } = await make();
+    const { uuid } = await person(store);
+    expect(await store.putBackup(uuid, { at: 1, bytes: "one", recovery: "code" }, 3)).toBe(1);
+    const versions = await Promise.all(
+      ["two", "three", "four"].map((bytes, n) => store.putBackup(uuid, { at: n + 2, bytes }, 3)),
+    );
+    expect(versions.toSorted()).toEqual([2, 3, 4]);
+    expect(await store.putBackup(uuid, { at: 5, bytes: "five", recovery: "other" }, 3)).toBe(5);
+    expect((await store.backups(uuid)).map(({ version, recovery }) => [version, recovery])).toEqual([
+      [5, "other"],
+      [4, "code"],
+      [3, "code"],
+    ]);
+    expect(await store.backup(uuid, 5)).toEqual({ version: 5, at: 5, bytes: "five", recovery: "other" });
+    expect(await store.backup(uuid, 2)).toBeUndefined();
+    await store.setUser(uuid, { status: "removed" }, 6);
+    expect(await store.backups(uuid)).toEqual([]);
+  });
+
+  test("of backups handed out so many are counted as may be, within a time, also of many at once; each is told", async () => {
+    const { store } = await make();
+    const { uuid } = await person(store);
+    let told = 0;
+    const off = store.changes(({ what }) => void (told += what === "backup" ? 1 : 0));
+    const noted = await Promise.all(Array.from({ length: 8 }, (_, n) => store.noteDownload(uuid, 100 + n, 0, 5)));
+    expect(noted.filter(Boolean)).toHaveLength(5);
+    expect(await store.noteDownload(uuid, 200, 90, 5)).toBe(false);
+    expect(await store.noteDownload(uuid, 300, 200, 5)).toBe(true);
+    off();
+    expect(told).toBe(6);
+  });
+
   test("what was answered is there after it was opened again", async () => {
     const it = await make();
     const { uuid, identity } = await published(it.store);

@@ -43,6 +43,7 @@ interface Stream {
 const REQUEST = eventText({ type: "request", data: "{}" });
 /** Somebody wants to replace the devices of him who is told. */
 const ROOT = eventText({ type: "root", data: "{}" });
+const BACKUP = eventText({ type: "backup", data: "{}" });
 const COMMENT_MS = 25_000;
 const MAX_BACKLOG_BYTES = 1_048_576;
 const MAX_STREAMS = 10_000;
@@ -121,8 +122,8 @@ export class Feed {
     }
     const identity = (await this.#o.store.userById(uuid))?.identity;
     if (identity === undefined) return;
-    if (what === "request" || what === "root") {
-      const text = what === "root" ? ROOT : REQUEST;
+    if (what !== "record") {
+      const text = { request: REQUEST, root: ROOT, backup: BACKUP }[what];
       for (const stream of this.#streams) if (stream.caller.identity === identity) this.#write(stream, text);
       return;
     }

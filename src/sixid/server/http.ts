@@ -8,6 +8,7 @@ import type { Log } from "../../pki/log.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../../pki/suite-error.ts";
 import { MAX_KEYS, type WatchBody, watchBody } from "../records.ts";
 import type { Accounts } from "./accounts.ts";
+import { backupRoutes } from "./backup-routes.ts";
 import { type Caller, callerOfCertificate, callerOfToken } from "./caller.ts";
 import type { Federation } from "./federation.ts";
 import { ownRoutes, type Schema } from "./own-routes.ts";
@@ -112,6 +113,7 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
     return reply.hijack();
   });
   ownRoutes(app, { service, caller, jws, body });
+  backupRoutes(app, { backups: service.backups, caller, body });
   app.post("/v1/requests", async (request, reply) =>
     reply.code(202).send(await service.requests.handIn(await caller(request), jws(request))),
   );

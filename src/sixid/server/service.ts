@@ -5,6 +5,7 @@ import { asSuiteError, SuiteError } from "../../pki/suite-error.ts";
 import type { DomainReply, DomainsReply, KnownDomainReply, RecordReply, WatchBody } from "../records.ts";
 import type { DirectoryStore } from "../store/store.ts";
 import type { Accounts } from "./accounts.ts";
+import { Backups } from "./backups.ts";
 import type { Caller } from "./caller.ts";
 import type { Federation, OtherDomain } from "./federation.ts";
 import { Feed, type FeedStream } from "./feed.ts";
@@ -37,6 +38,7 @@ const ROOTS_MS = 60_000;
 
 /** The directory of one domain: the core behind every face of it. */
 export class DirectoryService {
+  readonly backups: Backups;
   readonly requests: RequestBoxes;
   readonly feed: Feed;
   readonly lookups: Lookups;
@@ -50,6 +52,7 @@ export class DirectoryService {
     const { onRevoked = async () => undefined, quotas = true } = options;
     const anchorsFor = async (asked: string) =>
       asked === domain ? anchors() : federation.anchorsOf(asked, "stranger");
+    this.backups = new Backups({ store, accounts, clock, log });
     this.requests = new RequestBoxes({ domain, store, accounts, anchorsFor, clock, log });
     this.lookups = new Lookups({
       ...{ domain, store, recursion, federation, clock },

@@ -75,7 +75,17 @@ const PARTS = `
   create index roots_received on roots(received);
 `;
 
-const MIGRATIONS = [PEOPLE, REQUESTS, INVITATION_USE, PARTS];
+/** Version 5: backups that people keep with the directory, and how often they were fetched. */
+const BACKUPS = `
+  create table backups (
+    uuid text not null references users(uuid), version INTEGER not null, at INTEGER not null, bytes text not null,
+    recovery text not null, primary key (uuid, version)
+  ) STRICT;
+  create table backup_downloads (uuid text not null references users(uuid), at INTEGER not null) STRICT;
+  create index backup_downloads_of on backup_downloads(uuid, at);
+`;
+
+const MIGRATIONS = [PEOPLE, REQUESTS, INVITATION_USE, PARTS, BACKUPS];
 
 /**
  * What brings a database of that version to the present one.

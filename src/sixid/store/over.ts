@@ -1,4 +1,5 @@
 import type { Identity } from "../../pki/identity.ts";
+import { backup, backups } from "./backups.ts";
 import { requestsOf } from "./boxes.ts";
 import type { Operation } from "./operation.ts";
 import { aliases, chain, find, record, revokedDevices } from "./parts.ts";
@@ -61,6 +62,10 @@ export function storeOver(database: Database): DirectoryStore {
     putRequest: write("putRequest"),
     requestsOf: (owner, now) => read(requestsOf(owner, now)),
     removeRequest: write("removeRequest"),
+    putBackup: write("putBackup"),
+    backups: (uuid) => read(backups(uuid)),
+    backup: (uuid, version) => read(backup(uuid, version)),
+    noteDownload: write("noteDownload"),
     changes: (listener) => database.changes(listener),
     close: () => database.close(),
   };

@@ -47,7 +47,7 @@ export function* setUser(
   if (status === "removed") {
     yield* run("update users set removed_at = ?1, name = '', password = null, roles = '' where uuid = ?2", at, uuid);
     yield* run("update identities set jws = null where uuid = ?1", uuid);
-    for (const table of ["devices", "aliases", "alias_grants", "roots"])
+    for (const table of ["devices", "aliases", "alias_grants", "roots", "backups", "backup_downloads"])
       yield* run(`delete from ${table} where uuid = ?1`, uuid);
     for (const table of ["contacts", "requests"]) yield* run(`delete from ${table} where owner = ?1`, uuid);
   }

@@ -122,7 +122,23 @@ export interface StoredRoot {
 /** What is another than before, of whom. `everything`: what changed was missed; no uuid. */
 export interface Change {
   uuid: string;
-  what: "record" | "request" | "root" | "everything";
+  what: "record" | "request" | "root" | "backup" | "everything";
+}
+
+/** Base64; and of the code that opens the way to it the hash. */
+export interface StoredBackup {
+  version: number;
+  at: number;
+  bytes: string;
+  /** Empty: by certificate alone. */
+  recovery: string;
+}
+
+/** `recovery` absent: as the one before it. */
+export interface NewBackup {
+  at: number;
+  bytes: string;
+  recovery?: string;
 }
 
 /** A verified request to be admitted. */
@@ -220,6 +236,14 @@ export interface DirectoryStore {
   /** The oldest first, without what has expired. */
   requestsOf(owner: string, now: number): Promise<{ id: string; jws: string }[]>;
   removeRequest(owner: string, id: string): Promise<void>;
+
+  /** Keeps the newest `keep`. @returns its version */
+  putBackup(uuid: string, made: NewBackup, keep: number): Promise<number>;
+  /** The newest first. */
+  backups(uuid: string): Promise<Omit<StoredBackup, "bytes">[]>;
+  backup(uuid: string, version: number): Promise<StoredBackup | undefined>;
+  /** Counts one that is handed out. @returns false if there were `most` of them since then already */
+  noteDownload(uuid: string, at: number, since: number, most: number): Promise<boolean>;
 
   /** Told of each change once it is durable, in this process or another. @returns what ends it */
   changes(listener: (change: Change) => void): () => void;

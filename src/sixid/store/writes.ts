@@ -1,3 +1,4 @@
+import { noteDownload, putBackup } from "./backups.ts";
 import { putRequest, removeRequest } from "./boxes.ts";
 import type { Operation } from "./operation.ts";
 import { dropDevice, putAddresses, putIdentity, putPresence } from "./parts.ts";
@@ -20,7 +21,7 @@ export const WRITES = {
   ...{ addInvitation, useInvitation, addSession, removeSession, removeSessionsOf },
   ...{ putIdentity, putAddresses, putPresence, dropDevice },
   ...{ putAliases, grantAlias, setVisibility, setContacts, putRoot, removeRoot },
-  ...{ putRequest, removeRequest },
+  ...{ putRequest, removeRequest, putBackup, noteDownload },
 };
 
 export type WriteName = keyof typeof WRITES;
