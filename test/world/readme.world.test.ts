@@ -31,13 +31,17 @@ test("every command of README works as typed, in its order, in an empty home", a
   };
   let link = "";
   let passphrase = "";
+  let recovery = "";
   let item = "";
   const done: string[] = [];
   try {
     for (const line of commands()) {
-      const command = line.replace("sixtalk://…", link).replace(" 01M88", ` ${item}`);
+      const command = line
+        .replace("sixtalk://…", link)
+        .replace("sixtalk-recovery:…", recovery)
+        .replace(" 01M88", ` ${item}`);
       const child = typed(command, command.endsWith(" start"));
-      child.stdin?.on("error", () => undefined).end(command.includes(" restore ") ? `${passphrase}\n` : "");
+      child.stdin?.on("error", () => undefined).end(/ (?:restore|recover) /.test(command) ? `${passphrase}\n` : "");
       let out = "";
       for (const stream of [child.stdout, child.stderr])
         stream?.on("data", (chunk: Buffer) => {
@@ -53,6 +57,7 @@ test("every command of README works as typed, in its order, in an empty home", a
         expect(code, `${command}\n${out}`).toBe(0);
       }
       passphrase = /^Passphrase, [\s\S]*?\n\n {2}(\S+)\n/m.exec(out)?.[1] ?? passphrase;
+      recovery = /^ {2}(sixtalk-recovery:\S+)$/m.exec(out)?.[1] ?? recovery;
       link = /'(sixtalk:[^']+)'/.exec(out)?.[1] ?? link;
       if (command.endsWith(" inbox")) item = /^(\S+) {2}/m.exec(out)?.[1] ?? "";
       done.push(out);
