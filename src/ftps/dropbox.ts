@@ -92,7 +92,8 @@ export async function openDropbox(o: {
     const now = clock().getTime();
     if (Math.abs(now - swept) < SWEPT_EVERY_MS) return;
     swept = now;
-    for (const peer of await readdir(directory)) await waiting(join(directory, peer));
+    const peers = await readdir(directory, { withFileTypes: true });
+    for (const peer of peers) if (peer.isDirectory()) await waiting(join(directory, peer.name)); // no link is followed
   };
   await sweep();
 

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { readdirSync } from "node:fs";
-import { readFile, rename, utimes } from "node:fs/promises";
+import { readFile, rename, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { type Dropbox, openDropbox } from "../../src/ftps/dropbox.ts";
@@ -165,6 +165,18 @@ test("what peers who do not come any more have left goes after a week, while oth
   at.o.now = now + 7 * DAY + 3_600_000;
   await upload(at.box, pieces(all));
   expect(await at.box.size("gone", "a.p7m")).toBeUndefined();
+});
+
+test("what somebody else has put there, a link even, is left alone", async () => {
+  await using elsewhere = await temporaryFolder();
+  await using at = await opened();
+  await writeFile(join(elsewhere.path, "mine"), "");
+  await utimes(join(elsewhere.path, "mine"), 0, 0);
+  await symlink(elsewhere.path, join(at.path, "link"));
+  await writeFile(join(at.path, ".DS_Store"), "");
+  const again = await openDropbox({ directory: at.path, clock: at.clock });
+  expect((await upload(again, pieces(all))).equals(all)).toBe(true);
+  expect(readdirSync(elsewhere.path)).toEqual(["mine"]);
 });
 
 test("unfinished uploads of one peer take an eighth of what is free, no more, from the moment they are cut", async () => {
