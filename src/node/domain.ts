@@ -23,7 +23,7 @@ import { DirectoryService } from "../sixid/server/service.ts";
 import type { DirectoryStore } from "../sixid/store/store.ts";
 import type { DomainConfig } from "./config.ts";
 import { DomainCa, openKeys } from "./domain-ca.ts";
-import { enrolDirectory } from "./domain-directory.ts";
+import { enrolBackups, enrolDirectory } from "./domain-directory.ts";
 import { domainDocument, domainFederation, webCredentials } from "./domain-federation.ts";
 import { openStore } from "./domain-store.ts";
 import type { Home } from "./home.ts";
@@ -217,6 +217,7 @@ export class DomainServer {
       at: { host: config.host, port: config.irpPort },
       ...{ domain: config.name, tls: this.#tls(), accounts, registration, clock, log },
       directory: enrolDirectory(service),
+      backups: enrolBackups(service),
       ...(config.status?.url === undefined ? {} : { statusUrl: config.status.url }),
     });
     log.info({ domain: config.name, sixid: this.#sixid, irp: this.#irp.address }, "domain server running");

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { IrpClient } from "../../src/irp/client.ts";
 import { loadConfig } from "../../src/node/config.ts";
 import { type Home, homeAt } from "../../src/node/home.ts";
 import { KeyFiles } from "../../src/node/keys.ts";
@@ -44,6 +45,19 @@ test("on an empty machine, by the link and the passphrase: the same person, and 
     });
     expect(await deposit()).toEqual({ version: 2 }); // the code stays
     const link = first.link ?? "";
+    const session = await IrpClient.connect(
+      {
+        ...{ address: domain.server.ports.irp, domain: "alpha.test", credentials: before.auth, clock },
+        trust: { anchors: [{ name: "alpha.test", certificate: domain.root }] },
+      },
+      signal(),
+    );
+    await session.authenticateByCertificate();
+    expect((await session.ask({ type: "p12s" }, "p12s")).versions).toEqual([2, 1]);
+    const file = Buffer.from("opaque to the directory");
+    expect((await session.ask({ type: "putP12", bytes: file }, "ok")).version).toBe(3);
+    session.close();
+    expect(await deposit()).toEqual({ version: 4 });
     await node.stop();
     const item = await bob.smtp.send({ to: [alice], subject: "While away", text: "sealed to Alice" });
     for (const name of readdirSync(home.directory)) rmSync(join(home.directory, name), { recursive: true });

@@ -69,10 +69,11 @@ export class Backups {
   }
 
   /**
-   * The newest, to who shows the recovery code. Unknown people, people without backups and wrong codes are answered alike.
+   * The newest, or that version, to who shows the recovery code that holds now. Unknown people, people without backups and wrong
+   * codes are answered alike.
    * @throws SuiteError auth-failed; busy after five within an hour
    */
-  async recover(user: Identity, code: string): Promise<Buffer> {
+  async recover(user: Identity, code: string, version?: number): Promise<Buffer> {
     const account = await this.#o.accounts.find(user);
     const [newest] = account === undefined ? [] : await this.#o.store.backups(account.uuid);
     const shown = recoveryHash(user, code);
@@ -81,7 +82,7 @@ export class Backups {
     if (account === undefined || newest === undefined || newest.recovery === "" || !right)
       throw new SuiteError("auth-failed", "no such backup, or another recovery code", { fault: "peer" });
     this.#o.log.warn({ identity: user }, "a backup is fetched by recovery code");
-    return this.#handOut(account.uuid, newest.version);
+    return this.#handOut(account.uuid, version ?? newest.version);
   }
 
   async #handOut(uuid: string, version: number): Promise<Buffer> {
