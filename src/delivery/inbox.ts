@@ -13,7 +13,7 @@ import type { ItemId, Kind } from "./envelope.ts";
 import type { FreeSpace } from "./free-space.ts";
 import { type ArrivedItem, type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
 import type { WrittenContent } from "./item-calls.ts";
-import { PeerQuotas } from "./peer-quotas.ts";
+import { PeerQuotas, quotaOf } from "./peer-quotas.ts";
 import type { Opener } from "./seals.ts";
 import type { Store } from "./store.ts";
 
@@ -153,7 +153,8 @@ export function makeInbox(o: InboxOptions): Inbox {
     signal: AbortSignal,
   ): Promise<Stored> => {
     const { peer, kind } = arrival;
-    const tee = teed(arrival, writer, left, space);
+    using coming = quotas.coming(peer.identity, kind, writer);
+    const tee = teed(arrival, writer, () => left - coming.bytes, space);
     let opened: Opened | undefined;
     try {
       opened = await o.open(
@@ -337,7 +338,7 @@ export function makeInbox(o: InboxOptions): Inbox {
 async function* teed(
   arrival: SealedArrival,
   writer: ContentWriter,
-  left: number,
+  left: () => number,
   space: FreeSpace,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const chunk of arrival.source) {
@@ -347,7 +348,7 @@ async function* teed(
         details: { maxBytes: arrival.maxBytes },
       });
     }
-    if (writer.size + chunk.length > left)
+    if (chunk.length > left())
       throw quotaExceeded(arrival.peer.identity, arrival.kind === "file" ? "file-bytes" : "bytes");
     await space.check(chunk.length); // nobody says before how much there will be
     await writer.write(chunk);
@@ -392,9 +393,4 @@ function rateLimited(): SuiteError {
 
 function isRefusedSeal(error: SuiteError): boolean {
   return error.fault === "peer" && error.code.startsWith("seal-") && error.code !== "seal-rate-limited";
-}
-
-function quotaOf(error: SuiteError): "items" | "bytes" | "file-bytes" {
-  const what = error.details["what"];
-  return what === "items" || what === "file-bytes" ? what : "bytes";
 }

@@ -1,4 +1,5 @@
 import type { Identity } from "../pki/identity.ts";
+import type { SuiteError } from "../pki/suite-error.ts";
 import type { Database } from "./database.ts";
 import type { Kind } from "./envelope.ts";
 import { type PeerQuota, type PeerUsage, quotaExceeded } from "./inbox-calls.ts";
@@ -11,6 +12,8 @@ export class PeerQuotas {
   readonly quota: PeerQuota;
   readonly #database: Database;
   readonly #now: () => number;
+  /** Of each peer: what is coming, of which nobody knows yet how much it will be. */
+  readonly #coming = new Map<Identity, Set<Coming>>();
   /** Of each peer: what is being stored, and is not in its account yet. */
   readonly #storing = new Map<Identity, Set<Room>>();
 
@@ -30,6 +33,27 @@ export class PeerQuotas {
     if (usage.items >= quota.items) throw quotaExceeded(peer, "items");
     if (left <= 0) throw quotaExceeded(peer, isFile ? "file-bytes" : "bytes");
     return { ...usage, left };
+  }
+
+  /**
+   * Counts what comes, until it is disposed of.
+   * @returns with `bytes`, what has come of it, and of what began before it, counts alike and still comes: so the first goes through
+   */
+  coming(peer: Identity, kind: Kind, written: { readonly size: number }): Disposable & { readonly bytes: number } {
+    const mine = { isFile: kind === "file", written };
+    const all = this.#coming.get(peer) ?? new Set();
+    this.#coming.set(peer, all.add(mine));
+    return {
+      get bytes() {
+        const order = [...all];
+        const alike = order.slice(0, order.indexOf(mine) + 1).filter(({ isFile }) => isFile === mine.isFile);
+        return alike.reduce((sum, one) => sum + one.written.size, 0);
+      },
+      [Symbol.dispose]: () => {
+        all.delete(mine);
+        if (all.size === 0) this.#coming.delete(peer);
+      },
+    };
   }
 
   /**
@@ -57,6 +81,17 @@ export class PeerQuotas {
       if (storing.size === 0) this.#storing.delete(peer);
     }
   }
+}
+
+/** Which quota it was that was exceeded. */
+export function quotaOf(error: SuiteError): "items" | "bytes" | "file-bytes" {
+  const what = error.details["what"];
+  return what === "items" || what === "file-bytes" ? what : "bytes";
+}
+
+interface Coming {
+  readonly isFile: boolean;
+  readonly written: { readonly size: number };
 }
 
 interface Room {

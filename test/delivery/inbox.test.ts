@@ -293,6 +293,27 @@ describe("a peer's bounds", () => {
     expect(await party.store.items()).toHaveLength(1);
   });
 
+  test("bytes of several that come at once are limited together, of mail apart from files", async () => {
+    await using folder = await temporaryFolder();
+    await using party = await receiver(folder.path, { quota: { bytes: 1_000_000, fileBytes: 1_000_000 } });
+    let came = 0;
+    const { promise: end, resolve } = Promise.withResolvers<void>();
+    async function* half() {
+      for (let n = 0; n < 8; n += 1) {
+        came += 50_000;
+        yield Buffer.alloc(50_000, "{");
+      }
+      await end;
+    }
+    const give = (kind: Kind) => party.inbox.receiveSealed(arrival(Buffer.alloc(0), { kind, source: half() }), never);
+    const waiting = Promise.allSettled([give("file"), give("file"), give("mail")]);
+    await expect.poll(() => came).toBe(1_200_000);
+    await expect(give("file")).rejects.toMatchObject({ code: "quota-exceeded", details: { what: "file-bytes" } });
+    resolve();
+    await waiting;
+    await expect(give("file")).rejects.toMatchObject({ code: "seal-malformed" });
+  });
+
   test("what is more than the quota with its original has no name, also of many at once: nothing of it stays", async () => {
     await using folder = await temporaryFolder();
     await using party = await receiver(folder.path, { quota: { fileBytes: 500_000 } });
