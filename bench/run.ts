@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const AREAS = ["peertls", "pki", "smime", "irp"];
+const AREAS = ["peertls", "pki", "smime", "irp", "sixid"];
 const named = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));
 const flags = process.argv.slice(2).filter((argument) => argument.startsWith("--"));
 

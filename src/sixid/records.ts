@@ -12,7 +12,9 @@ const uuid = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-
 const identity = z.string().min(3).max(254);
 const host = z.string().min(2).max(45);
 const port = z.number().int().min(1).max(65_535);
-const MAX_DEVICES = 16;
+export const MAX_DEVICES = 16;
+/** CA certificates in an identity object. */
+export const MAX_AUTHORITIES = 8;
 const MAX_ALIASES = 32;
 const aliasTold = z.tuple([z.string().regex(/^[A-Za-z0-9_-]{22}$/), z.enum(["email", "phone"]), z.string().max(254)]);
 /** Requests that wait for one person. */
@@ -29,7 +31,7 @@ export const MAX_WATCHED = 500;
 export const identityBody = z.strictObject({
   aliasDigests: z.array(fingerprint).max(MAX_ALIASES),
   capabilities: z.strictObject({ cms: z.array(z.enum(["gcm", "cbc"])).max(4) }),
-  chain: z.array(der).max(8),
+  chain: z.array(der).max(MAX_AUTHORITIES),
   devices: z
     .array(z.strictObject({ cert: der, id: fingerprint, label: z.string().max(64) }))
     .min(1)
@@ -130,8 +132,8 @@ export const recordReply = z.object({
   /** Those that the caller is told: salt, kind, value. */
   aliases: z.array(aliasTold).max(MAX_ALIASES).optional(),
   maxAge: z.number().int().min(0).max(86_400),
-  /** Who else is told the same. */
-  visibleTo: z.enum(["public", "authenticated", "caller"]).optional(),
+  /** Whether others who prove who they are are told the same. */
+  visibleTo: z.enum(["authenticated", "caller"]).optional(),
 });
 export type RecordReply = z.infer<typeof recordReply>;
 

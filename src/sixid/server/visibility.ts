@@ -22,21 +22,21 @@ export function standingOf(asker: Identity | undefined, found: Pick<Found, "iden
 export function visibleReply(found: Found, standing: Standing, asked?: LookupKey): RecordReply | undefined {
   const { visibility, record } = found;
   if (found.status !== "active" || !sees(standing, visibility.certificates)) return undefined;
-  const parts = { addresses: sees(standing, visibility.addresses), presence: sees(standing, visibility.presence) };
-  const devices: RecordReply["devices"] = {};
-  for (const device of record.devices) {
-    const told = visibleDevice(device, parts);
-    if (told !== undefined) devices[device.fingerprint] = told;
-  }
+  const addresses = sees(standing, visibility.addresses);
+  const presence = sees(standing, visibility.presence);
   const near = standing === "contact" || standing === "owner";
-  const aliases = found.aliases.filter((alias) => near || isAsked(alias, asked));
-  return {
+  const reply: RecordReply = {
     identity: record.identity,
-    devices,
-    ...(aliases.length === 0 ? {} : { aliases: aliases.map(({ salt, kind, value }) => [salt, kind, value]) }),
+    devices: visibleDevices(record.devices, addresses, presence),
     maxAge: MAX_AGE_SECONDS,
-    visibleTo: near || Object.values(visibility).includes("contacts") ? "caller" : publicly(found),
+    visibleTo:
+      near || visibility.addresses === "contacts" || visibility.presence === "contacts" ? "caller" : "authenticated",
   };
+  if (found.aliases.length > 0) {
+    const aliases = found.aliases.filter((alias) => near || isAsked(alias, asked));
+    if (aliases.length > 0) reply.aliases = aliases.map(({ salt, kind, value }) => [salt, kind, value]);
+  }
+  return reply;
 }
 
 function sees(standing: Standing, level: "public" | "authenticated" | "contacts"): boolean {
@@ -45,22 +45,22 @@ function sees(standing: Standing, level: "public" | "authenticated" | "contacts"
 }
 
 /** When a device was last heard of tells what its addresses tell. */
-function visibleDevice(
-  { addresses, presence, seen }: StoredDevice,
-  see: { addresses: boolean; presence: boolean },
-): RecordReply["devices"][string] | undefined {
-  const told = {
-    ...(see.addresses && addresses !== undefined ? { addresses } : {}),
-    ...(see.presence && presence !== undefined ? { presence } : {}),
-    ...(see.addresses && seen !== undefined ? { seen } : {}),
-  };
-  return Object.keys(told).length === 0 ? undefined : told;
+function visibleDevices(
+  devices: readonly StoredDevice[],
+  addresses: boolean,
+  presence: boolean,
+): RecordReply["devices"] {
+  const visible: RecordReply["devices"] = {};
+  for (const device of devices) {
+    const told: RecordReply["devices"][string] = {};
+    if (addresses && device.addresses !== undefined) told.addresses = device.addresses;
+    if (presence && device.presence !== undefined) told.presence = device.presence;
+    if (addresses && device.seen !== undefined) told.seen = device.seen;
+    if (told.addresses ?? told.presence ?? told.seen) visible[device.fingerprint] = told;
+  }
+  return visible;
 }
 
 function isAsked({ kind, value, verified }: StoredAlias, asked: LookupKey | undefined): boolean {
   return verified !== "none" && asked?.kind === kind && asked.value === value;
-}
-
-function publicly({ visibility }: Found): "public" | "authenticated" {
-  return visibility.certificates === "public" && visibility.addresses === "public" ? "public" : "authenticated";
 }

@@ -11,6 +11,9 @@ import type { ToWriter, WriterData } from "./sqlite-worker.ts";
 import type { DirectoryStore } from "./store.ts";
 import type { WriteArguments, WriteName, WriteResult } from "./writes.ts";
 
+/** The largest that SQLite takes by default; what lies behind is read. */
+const MAPPED_BYTES = 2_147_418_112;
+
 /**
  * The embedded store. Reads happen on the calling thread, by a connection that cannot write; writes on a thread of their
  * own, as many in one commit as came during the one before. WAL and synchronous=FULL: what has been answered survives the
@@ -90,6 +93,8 @@ class Threaded implements Database {
 
   constructor(path: string, cut: WriterData["cut"]) {
     this.#reader = new DatabaseSync(path, { readOnly: true, timeout: 5_000 });
+    // Read where the kernel has it: a system call less for each page of the way to a record. Writes never go by it.
+    this.#reader.exec(`pragma mmap_size = ${MAPPED_BYTES}`);
     this.#runner = new SqliteRunner(this.#reader);
     const workerData: WriterData = { path, ...(cut === undefined ? {} : { cut }) };
     this.#writer = new Worker(new URL("./sqlite-worker.ts", import.meta.url), { workerData });
