@@ -3,6 +3,7 @@ import { promisify } from "node:util";
 import { type Identity, identityDomain, parseIdentity } from "../../pki/identity.ts";
 import { SuiteError } from "../../pki/suite-error.ts";
 import type { DirectoryStore, Role, StoredUser } from "../store/store.ts";
+import { Attempts } from "./attempts.ts";
 
 /** A person whom the domain knows and who has proven to be it. */
 export interface Account {
@@ -31,9 +32,11 @@ const ARGON2 = { parallelism: 4, memory: 65_536, passes: 3, tagLength: 32 };
 /** The people of one domain, their invitations, passwords and sessions. */
 export class Accounts {
   readonly #o: AccountsOptions;
+  readonly #attempts: Attempts;
 
   constructor(options: AccountsOptions) {
     this.#o = options;
+    this.#attempts = new Attempts(options.clock);
   }
 
   async find(identity: Identity): Promise<Account | undefined> {
@@ -79,9 +82,10 @@ export class Accounts {
     return this.#o.store.useInvitation(codeHash(identity, code), use, this.#o.clock().getTime());
   }
 
-  /** @throws as authenticateCode */
-  async authenticatePassword(user: string, password: string): Promise<Account> {
-    return this.#attempt(user, (known) => verifyPassword(password, known.password));
+  /** @param from the address that the attempt comes from, if it is known @throws as authenticateCode */
+  async authenticatePassword(user: string, password: string, from?: string): Promise<Account> {
+    const work = () => this.#attempt(user, (known) => verifyPassword(password, known.password));
+    return from === undefined ? work() : this.#attempts.from(from, work);
   }
 
   /** 10–1024 bytes. Ends all sessions of the account. @throws SuiteError syntax */
@@ -112,6 +116,14 @@ export class Accounts {
   /** After 5 failures each further one doubles the wait, from 1 s to 15 min. An unknown user costs the same work. */
   async #attempt(user: string, proven: (known: StoredUser) => Promise<boolean>): Promise<Account> {
     const identity = accountName(user, this.#o.domain);
+    return this.#attempts.one(identity ?? "", () => this.#judge(user, identity, proven));
+  }
+
+  async #judge(
+    user: string,
+    identity: Identity | undefined,
+    proven: (known: StoredUser) => Promise<boolean>,
+  ): Promise<Account> {
     const known = identity === undefined ? undefined : await this.#o.store.user(identity);
     const now = this.#o.clock().getTime();
     if (known === undefined) {

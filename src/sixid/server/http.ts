@@ -128,7 +128,8 @@ export async function routes(app: FastifyInstance, o: RoutesOptions): Promise<vo
   });
   app.post("/v1/session", async (request) => {
     const { user, secret } = basic(request.headers.authorization);
-    const session = await accounts.openSession(await accounts.authenticatePassword(user, secret));
+    const from = o.https.callerOf(request.raw.socket).address.host;
+    const session = await accounts.openSession(await accounts.authenticatePassword(user, secret, from));
     return { token: session.token, expires: Math.floor(session.expires.getTime() / 1000) };
   });
   app.delete("/v1/session", async (request, reply) => {
@@ -169,7 +170,7 @@ function problem(thrown: unknown, request: FastifyRequest, reply: FastifyReply, 
   const final = code === "record-rejected" && error?.fault === "service" && request.method === "GET" ? 502 : answer;
   const retry = error?.details["retrySeconds"];
   if (typeof retry === "number") reply.header("retry-after", String(retry));
-  const step = error?.details["step"];
+  const { step, revoked } = error?.details ?? {};
   return reply
     .code(final)
     .type("application/problem+json")
@@ -179,6 +180,7 @@ function problem(thrown: unknown, request: FastifyRequest, reply: FastifyReply, 
         status: final,
         code,
         ...(step === undefined ? {} : { step }),
+        ...(typeof revoked === "string" ? { revoked: revoked.split(" ") } : {}),
       }),
     );
 }

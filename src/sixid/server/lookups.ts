@@ -5,6 +5,7 @@ import { type ChainReply, MAX_CHAIN, type RecordReply, type RecordsReply } from 
 import type { DirectoryStore, Found, StoredRecord } from "../store/store.ts";
 import type { Caller } from "./caller.ts";
 import type { Federation } from "./federation.ts";
+import { network } from "./network.ts";
 import { ANONYMOUS, LISTED_DOMAIN, type Limits, OTHER_DOMAIN, PERSON, type Quotas } from "./quota.ts";
 import { MAX_HOPS, type Recursion, type RecursiveQuestion } from "./recursion.ts";
 import { type Standing, standingOf, visibleReply } from "./visibility.ts";
@@ -228,19 +229,6 @@ function keyOf(text: string): LookupKey | undefined {
 
 function isOfAnother(key: LookupKey, domain: string): boolean {
   return (key.kind === "identity" || key.kind === "email") && identityDomain(key.value as Identity) !== domain;
-}
-
-/** Who has one IPv6 address has 2^64 of them. */
-function network(host = ""): string {
-  if (!host.includes(":")) return host;
-  const [head = "", tail] = host.split("::");
-  const groups = head.split(":");
-  if (tail !== undefined) {
-    const behind = tail === "" ? [] : tail.split(":");
-    while (groups.length + behind.length < 8) groups.push("0");
-    groups.push(...behind);
-  }
-  return groups.slice(0, 4).join(":");
 }
 
 function unknown(retrySeconds?: number): SuiteError {
