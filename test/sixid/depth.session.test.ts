@@ -9,6 +9,7 @@ import type { PersonAlias } from "../../src/sixid/lookup-key.ts";
 import { OwnSettings } from "../../src/sixid/own-settings.ts";
 import type { RecordEvent } from "../../src/sixid/pins.ts";
 import type { RecordReply } from "../../src/sixid/records.ts";
+import { watch } from "../../src/sixid/watch.ts";
 import {
   hashOf,
   httpTo,
@@ -116,6 +117,45 @@ describe("presence", () => {
   });
   const presence = (uuid: string, seq: number, by: TestCredentials) =>
     makePresence(uuid, { state: "online" }, seq, by, new Date());
+});
+
+test("a stranger who watches does not hear that somebody's presence changed; a contact does", async () => {
+  const [bob, friend, stranger] = [await published(), await published(), await published()];
+  await bob.settings.setContacts([friend.person.identity], signal());
+  const ends = new AbortController();
+  const told = { friend: 0, stranger: 0 };
+  const follow = async (who: Somebody, count: keyof typeof told) => {
+    const know = new Map([[bob.person.identity, who.client.known(bob.person.identity)]]);
+    for await (const { type } of watch(who.http, know, ends.signal)) if (type === "record") told[count] += 1;
+  };
+  const streams = [follow(friend, "friend"), follow(stranger, "stranger")].map((one) => one.catch(() => undefined));
+  await expect.poll(() => told).toEqual({ friend: 1, stranger: 1 });
+  await bob.client.publishPresence({ state: "away" }, signal());
+  await expect.poll(() => told.friend).toBe(2);
+  await bob.client.publishAddresses([{ ...at, port: 4606 }], signal());
+  await expect.poll(() => told).toEqual({ friend: 3, stranger: 2 });
+  ends.abort();
+  await Promise.all(streams);
+});
+
+test("a directory that tells older presence than before is noticed", async () => {
+  const [alice, bob] = [await published(), await published()];
+  await bob.settings.setContacts([alice.person.identity], signal());
+  const record = async () => replyOf(await look(alice, bob.person.identity));
+  await bob.client.publishPresence({ state: "online" }, signal());
+  const old = await record();
+  await bob.client.publishPresence({ state: "away" }, signal());
+  let told = await record();
+  await using liar = await startLiar(alpha, () => ({ body: told }));
+  const http = httpTo(alpha, liar.address, alice.person.auth);
+  const rest = { pins: new MemoryPins(), clock: () => new Date(), log: silentLog, onEvent: () => undefined };
+  const anchored = { anchorsFor: () => [alpha.anchor], onDomain: () => undefined, signer: () => alice.person.auth };
+  const client = new DirectoryClient({ http, uuid: alice.uuid, ...rest, ...anchored });
+  const lookup = () => client.lookup(bob.person.identity, { fresh: true }, signal());
+  expect((await lookup()).devices[0]?.presence).toEqual({ state: "away" });
+  told = old;
+  await expect(lookup()).rejects.toMatchObject({ code: "record-rollback" });
+  http.close();
 });
 
 describe("what is not to be seen", () => {
@@ -302,6 +342,26 @@ describe("an alias", () => {
     ] as const)
       await expect(other.find(asked, signal())).rejects.toMatchObject({ details: { step } });
   });
+});
+
+test("a directory that answers a uuid with somebody of another domain, whose record is good, is not believed", async () => {
+  const [alice, bob] = [await published(), await published(beta)];
+  const told = replyOf(await look(alice, bob.person.identity));
+  await using liar = await startLiar(alpha, () => ({ body: told }));
+  const http = httpTo(alpha, liar.address, alice.person.auth);
+  const rest = { pins: new MemoryPins(), clock: () => new Date(), log: silentLog, onEvent: () => undefined };
+  const anchorsFor = (domain: string) => (domain === "beta.test" ? [beta.anchor] : [alpha.anchor]);
+  const signer = () => alice.person.auth;
+  const client = new DirectoryClient({
+    http,
+    uuid: alice.uuid,
+    ...rest,
+    anchorsFor,
+    onDomain: () => undefined,
+    signer,
+  });
+  await expect(client.find(bob.uuid, signal())).rejects.toMatchObject({ details: { step: "domain asked for" } });
+  http.close();
 });
 
 describe("a chain of changes", () => {

@@ -280,6 +280,11 @@ describe("a device's addresses", () => {
     ["of another person's record", "uuid", () => jws(alice.auth, "01975b3e-0000-7000-8000-000000000002")],
     ["from two hours ago", "expired", () => jws(alice.auth, uuid, later(-7_201))],
     ["from six minutes ahead", "issued in the future", () => jws(alice.auth, uuid, later(360))],
+    [
+      "for longer than two hours",
+      "lifetime",
+      () => made({ expires: Math.floor(now.getTime() / 1000) + 7_201, issued: Math.floor(now.getTime() / 1000) }),
+    ],
     ["with port 0", "schema", () => made({ addresses: [{ ...at, alpn: [], port: 0 }] })],
     ["with 17 addresses", "schema", () => made({ addresses: Array.from({ length: 17 }, () => ({ ...at, alpn: [] })) })],
     ["of an unknown kind", "schema", () => made({ addresses: [{ ...at, alpn: [], kind: "carrier-pigeon" }] })],

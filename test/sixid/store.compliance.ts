@@ -312,6 +312,21 @@ export function storeCompliance(make: () => Promise<StoreUnderTest>): void {
     });
   });
 
+  test("what fails half-way is taken back as a whole, and told to nobody", async () => {
+    const { store } = await make();
+    const { uuid } = await published(store);
+    const alias = (value: string) =>
+      ({ kind: "email", value, salt: "s", digest: `d-${value}`, certified: true }) as const;
+    await store.putAliases(uuid, [alias("a@x.test")]);
+    const told: Change[] = [];
+    const off = store.changes((change) => void told.push(change));
+    const twice = [alias("b@x.test"), alias("b@x.test")];
+    await expect(store.putAliases(uuid, twice)).rejects.toMatchObject({ code: "store-failed" });
+    off();
+    expect((await store.aliases(uuid)).map(({ value }) => value)).toEqual(["a@x.test"]);
+    expect(told).toEqual([]);
+  });
+
   test("held roots are counted by signer, found by age, and taken away", async () => {
     const { store } = await make();
     const { uuid } = await published(store);
