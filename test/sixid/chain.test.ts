@@ -1,9 +1,11 @@
+import { CompactSign } from "jose";
 import { expect, test } from "vitest";
+import { makeIdentity } from "../../src/sixid/announce.ts";
 import { leadsTo } from "../../src/sixid/chain.ts";
 import type { Pin } from "../../src/sixid/pins.ts";
 import { verifyIdentity } from "../../src/sixid/verify.ts";
 import { hashOf, history, ownOf, payloadOf } from "../support/directory.ts";
-import { makeTestDomain } from "../support/pki.ts";
+import { makeTestDomain, type TestCredentials } from "../support/pki.ts";
 
 const alpha = makeTestDomain({ domain: "alpha.test" });
 const bob = alpha.person({ identity: "bob@alpha.test", encryptionKey: "ec" });
@@ -46,6 +48,25 @@ const byThief = await history([
   { own: one, by: bob.auth },
   { own: other, by: second.auth },
 ]);
+
+/** A step that says a listed device signed it, and lists the thief, who goes on from there as the record does. */
+async function stolen(x5c: TestCredentials): Promise<boolean> {
+  const payload = payloadOf(jwsOfTwo);
+  const jws = await new CompactSign(Buffer.from(payload, "utf8"))
+    .setProtectedHeader({
+      ...{ alg: "ES256", typ: "sixid-identity" },
+      x5c: [x5c.certificate, ...x5c.chain].map(({ der }) => Buffer.from(der).toString("base64")),
+    })
+    .sign(second.auth.privateKey);
+  const next = await makeIdentity(other, { seq: 2, hash: hashOf(jws) }, second.auth, new Date());
+  const record = await verifyIdentity(next, bob.identity, { anchors: [alpha.anchor], now: new Date() });
+  return leadsTo(pin, record, [{ seq: 2, hash: hashOf(jws), jws }]);
+}
+
+test("a thief's step in the name of a listed device leads nowhere, by whosever certificate", async () => {
+  expect(await stolen(bob.auth)).toBe(false);
+  expect(await stolen(second.auth)).toBe(false);
+});
 
 test.each<[string, Parameters<typeof leadsTo>[2], Partial<Pin>]>([
   ["nothing between", [], {}],

@@ -521,6 +521,20 @@ describe("attacks", () => {
     anonymous.close();
   });
 
+  test("passwords that are guessed from one place are no more looked at after twenty, whosever they are", async () => {
+    await using server = await startDirectory(alpha);
+    const http = httpTo(alpha, server.address);
+    const guess = async (n: number) => {
+      const headers = { authorization: `Basic ${Buffer.from(`guess${n}:secret-${n}`).toString("base64")}` };
+      return (await http.request({ method: "POST", path: "/v1/session", headers }, signal())).status;
+    };
+    const statuses: number[] = [];
+    for (let n = 0; n < 20; n += 4)
+      statuses.push(...(await Promise.all([guess(n), guess(n + 1), guess(n + 2), guess(n + 3)])));
+    expect([statuses, await guess(20)]).toEqual([Array<number>(20).fill(401), 429]);
+    http.close();
+  });
+
   const deep = `{"keys":${"[".repeat(30_000)}${"]".repeat(30_000)}}`;
   test.each<[string, string, string, number]>([
     ["30,000 levels", "/v1/records", deep, 400],
