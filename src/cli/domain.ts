@@ -91,7 +91,8 @@ export function domainCommand(): Command {
       if (enrolled) {
         process.stderr.write(
           `Note: ${identity} is enrolled already. The link gives new certificates to the home that has the keys; ` +
-            "another home, or a second device, cannot take the place of those keys yet.\n",
+            "another home takes the place of all devices, once one of them agrees or after a day. " +
+            "A second device comes out of a backup: `sixtalk recover` or `restore`, then `devices add`.\n",
         );
       }
     });

@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { loadConfig } from "../node/config.ts";
-import { deviceLabel, enrol } from "../node/enrol.ts";
+import { enrol } from "../node/enrol.ts";
 import { type Home, makeHome } from "../node/home.ts";
 import { parseInvitation } from "../node/invitation.ts";
 import { newPeerConfig, writeConfig } from "../node/new-config.ts";
+import { deviceLabel } from "../node/own-record.ts";
 import { type Identity, identityLocal } from "../pki/identity.ts";
 import { silentLog } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";

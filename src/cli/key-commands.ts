@@ -21,7 +21,7 @@ import {
   readGiven,
   withPassphrase,
 } from "./passphrase-option.ts";
-import { commandLine, quoted } from "./self.ts";
+import { besideTheOld, commandLine, quoted } from "./self.ts";
 
 /** The owner's keys in a file: to keep, to come back from, and for his mail program. */
 export function keyCommands(): Command[] {
@@ -71,6 +71,7 @@ function restoreCommand(): Command {
     process.stdout.write(
       `You are ${identity}, with ${keys} keys. It lies in ${home.directory}.\n` +
         (domain === undefined ? "" : domainIsMissing(domain, home)) +
+        (domain === undefined ? besideTheOld(home) : "") +
         `Next: ${commandLine(home)} start\n`,
     );
   });

@@ -3,6 +3,7 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { configCommand } from "./config.ts";
 import { contentCommands } from "./content-commands.ts";
 import { demoCommand } from "./demo.ts";
+import { devicesCommand } from "./device-commands.ts";
 import { domainCommand } from "./domain.ts";
 import { initCommand } from "./init.ts";
 import { Interrupted } from "./interruptible.ts";
@@ -30,6 +31,7 @@ for (const command of [
   initCommand(),
   ...contentCommands(),
   ...nodeCommands(),
+  devicesCommand(),
   ...sealCommands(),
   ...keyCommands(),
   ...recoveryCommands(),

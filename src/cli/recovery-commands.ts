@@ -7,7 +7,7 @@ import { typedPassphrases } from "../smime/passphrase.ts";
 import { homeOf } from "./home.ts";
 import { interruptible } from "./interruptible.ts";
 import { askPassphrase, firstLine, type PassphraseOption, passphraseFor, withPassphrase } from "./passphrase-option.ts";
-import { commandLine } from "./self.ts";
+import { besideTheOld, commandLine } from "./self.ts";
 
 const clock = () => new Date();
 /** How often a passphrase may be mistyped before the command gives up. */
@@ -75,7 +75,8 @@ function recoverCommand(): Command {
     const { identity, keys } = await interruptible((signal) => recoverHome(what, signal));
     process.stdout.write(
       `You are ${identity}, with ${keys} keys. It lies in ${home.directory}.\n` +
-        `If your old device may be in other hands: ${commandLine(home)} rekey --now\nNext: ${commandLine(home)} start\n`,
+        `If your old device may be in other hands: ${commandLine(home)} rekey --now\n` +
+        `${besideTheOld(home)}Next: ${commandLine(home)} start\n`,
     );
   });
 }

@@ -27,3 +27,8 @@ export function commandLine(home: Home | undefined, environment: NodeJS.ProcessE
 export function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
+
+/** What to do after coming back from a backup where the old device goes on: two nodes with one device's key disturb each other. */
+export function besideTheOld(home: Home): string {
+  return `If your old device goes on, so that you have two: ${commandLine(home)} devices add\n`;
+}

@@ -3,6 +3,7 @@ import type { Log } from "../pki/log.ts";
 import type { OwnIdentity } from "../sixid/announce.ts";
 import type { DirectoryClient, KnownDomain } from "../sixid/client.ts";
 import type { DeviceAddress, PeerRecord } from "../sixid/directory.ts";
+import { besideOthers } from "./own-record.ts";
 import { pause } from "./pause.ts";
 
 export interface AnnouncerOptions {
@@ -10,6 +11,8 @@ export interface AnnouncerOptions {
   directory: DirectoryClient;
   /** The own record as it should stand. */
   own: () => OwnIdentity;
+  /** Fingerprint of this device. */
+  signer: () => string;
   /** The own record as the directory has it; called before another is published in its place. */
   onOwnRecord: (told: PeerRecord) => void;
   /** Where this node can be dialled now. */
@@ -124,7 +127,7 @@ export class Announcer {
       ) &&
       told.encryption.map((one) => one.sha256).join() === own.encryption.map((one) => one.sha256).join();
     if (same) return;
-    await directory.publishIdentity(own, signal);
+    await directory.publishIdentity(own, signal, (current) => besideOthers(own, { signer: this.#o.signer() }, current));
     log.info({ identity }, "own record published");
   }
 

@@ -1,4 +1,3 @@
-import { hostname } from "node:os";
 import { IrpClient, type IssuedCertificate, type PendingCertificate } from "../irp/client.ts";
 import { httpsClient } from "../peertls-core/https-client.ts";
 import type { Certificate } from "../pki/certificate.ts";
@@ -6,13 +5,13 @@ import { type Identity, identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { sameName } from "../pki/name.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import type { OwnIdentity } from "../sixid/announce.ts";
 import { DirectoryClient } from "../sixid/client.ts";
 import { pinnedName } from "../sixid/locate.ts";
 import type { Home } from "./home.ts";
 import { makeHome } from "./home.ts";
 import type { Invitation } from "./invitation.ts";
-import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { KeyFiles } from "./keys.ts";
+import { ownRecord } from "./own-record.ts";
 import { type OwnServers, serversOf } from "./own-servers.ts";
 import { pause } from "./pause.ts";
 import { State } from "./state.ts";
@@ -186,24 +185,4 @@ async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal):
     http.close();
     state.close();
   }
-}
-
-/** What this device is called in the own record. */
-export function deviceLabel(): string {
-  return hostname().slice(0, 64);
-}
-
-const MAX_ENCRYPTION = 4;
-
-/** The own record as the key files have it: of the encryption certificates those that are still good, newest first. */
-export function ownRecord(identity: Identity, name: string, label: string, keys: OwnKeys, now: Date): OwnIdentity {
-  const encryption = keys.encryption.map((one) => one.certificate).filter((one) => one.validity.notAfter > now);
-  return {
-    identity,
-    uuid: keys.uuid,
-    name,
-    devices: [{ certificate: keys.auth.certificate, label }],
-    encryption: encryption.slice(0, MAX_ENCRYPTION),
-    chain: keys.auth.chain,
-  };
 }

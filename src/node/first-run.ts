@@ -1,12 +1,13 @@
 import { type Identity, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { DomainServer, initDomain, invite } from "./domain.ts";
-import { deviceLabel, enrol } from "./enrol.ts";
+import { enrol } from "./enrol.ts";
 import { freePort } from "./free-port.ts";
 import type { Home } from "./home.ts";
 import { makeHome } from "./home.ts";
 import { parseInvitation } from "./invitation.ts";
 import { anyAddress, newPeerConfig, writeConfig } from "./new-config.ts";
+import { deviceLabel } from "./own-record.ts";
 
 /** For homes, and never on the Internet (RFC 8375). */
 export const HOME_DOMAIN = "home.arpa";

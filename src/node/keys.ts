@@ -79,9 +79,9 @@ export class KeyFiles {
     writeDurably(this.#file(this.#stem(kind), "pem"), pemOf(certificates), 0o644);
   }
 
-  /** Whether the newest encryption certificate is that one. */
-  holds([certificate]: readonly Certificate[]): boolean {
-    return this.load().encryption[0]?.certificate.sha256 === certificate?.sha256;
+  /** Whether that encryption certificate is here. */
+  holds([leaf]: readonly Certificate[]): boolean {
+    return this.load().encryption.some(({ certificate }) => certificate.sha256 === leaf?.sha256);
   }
 
   /**
@@ -95,8 +95,9 @@ export class KeyFiles {
     certificates: readonly Certificate[],
     renewAfter: Date,
   ): void {
-    if (kind === "encryption") this.#add(privateKey, certificates);
-    else writeDurably(this.#file("auth", "pem"), pemOf(certificates), 0o644);
+    // Asked again within a day, the CA gives the same one.
+    if (kind === "encryption" && !this.holds(certificates)) this.#add(privateKey, certificates);
+    if (kind === "auth") writeDurably(this.#file("auth", "pem"), pemOf(certificates), 0o644);
     const enrolment = this.#enrolment();
     this.#writeEnrolment({
       ...enrolment,
@@ -147,9 +148,10 @@ export class KeyFiles {
     writeDurably(this.#file("auth-next", "pem"), pemOf(certificates), 0o644);
   }
 
-  /** Puts that key in force; the certificate before it is kept until `forgetReplaced`. */
-  switchAuth(renewAfter: Date): void {
-    writeDurably(this.#file("auth-replaced", "pem"), readFileSync(this.#file("auth", "pem")), 0o644);
+  /** Puts that key in force; the certificate in whose stead it comes is kept until `forgetReplaced`. */
+  switchAuth(renewAfter: Date, place: "instead" | "beside"): void {
+    if (place === "instead")
+      writeDurably(this.#file("auth-replaced", "pem"), readFileSync(this.#file("auth", "pem")), 0o644);
     writeDurably(join(this.#home.keys, "auth-next.ready"), ""); // with it the change is decided
     this.#finishSwitch();
     const enrolment = this.#enrolment();

@@ -14,6 +14,7 @@ import { told } from "./history.ts";
 import type { PeerNode } from "./node.ts";
 
 const person = z.string().max(254);
+const text = z.string().max(128);
 const nothing = z.strictObject({});
 const protocol = z.enum(["sip", "smtp", "ftps"]);
 const MAX_EVENTS = 500;
@@ -60,6 +61,14 @@ export function controlMethods(node: PeerNode): Readonly<Record<string, Method>>
         opens: record.capabilities.cms,
       };
     }),
+    devices: method(nothing, async (_params, _emit, signal) => node.devices.list(signal)),
+    "devices.remove": method(z.strictObject({ device: text }), async ({ device }, _emit, signal) => ({
+      removed: await node.devices.remove(device, signal),
+    })),
+    "devices.decide": method(
+      z.strictObject({ id: text, decision: z.enum(["approve", "refuse"]) }),
+      async ({ id, decision }, _emit, signal) => node.devices.decide(id, decision, signal),
+    ),
     contacts: method(nothing, async () => state.contacts()),
     "contacts.add": method(
       z.strictObject({ identity: person, name: z.string().max(128) }),

@@ -37,6 +37,7 @@ import type { Difference, PeerHistory } from "./history.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys, sealSigner } from "./keys.ts";
 import { localTls } from "./local-tls.ts";
+import type { OwnDevices } from "./own-devices.ts";
 import { OwnDirectory } from "./own-directory.ts";
 import { ownServers } from "./own-servers.ts";
 import { Renewal } from "./renewal.ts";
@@ -259,6 +260,10 @@ export class PeerNode {
 
   get directory(): DirectoryClient {
     return this.#directory.client;
+  }
+
+  get devices(): OwnDevices {
+    return this.#directory.devices;
   }
 
   get announcer(): Announcer {

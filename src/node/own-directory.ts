@@ -7,15 +7,17 @@ import { asSuiteError, SuiteError } from "../pki/suite-error.ts";
 import { DirectoryClient, type KnownDomain } from "../sixid/client.ts";
 import type { PeerRecord } from "../sixid/directory.ts";
 import { pinnedName } from "../sixid/locate.ts";
+import { OwnSettings } from "../sixid/own-settings.ts";
 import { ownAddresses } from "./addresses.ts";
 import { Announcer } from "./announcer.ts";
 import { Box } from "./box.ts";
 import type { Config, PeerConfig } from "./config.ts";
-import { deviceLabel, ownRecord } from "./enrol.ts";
 import type { KeyFiles } from "./keys.ts";
 import type { PeerNode } from "./node.ts";
 import { otherDirectories } from "./other-directories.ts";
 import { OwnCertificates } from "./own-certificates.ts";
+import { OwnDevices } from "./own-devices.ts";
+import { deviceLabel, ownRecord } from "./own-record.ts";
 import type { OwnServers } from "./own-servers.ts";
 import { pause } from "./pause.ts";
 import type { TrustKeeper } from "./trust-keeper.ts";
@@ -46,6 +48,7 @@ export class OwnDirectory {
   readonly client: DirectoryClient;
   readonly announcer: Announcer;
   readonly box: Box;
+  readonly devices: OwnDevices;
   readonly #o: OwnDirectoryOptions;
   readonly #http: HttpsClient;
   readonly #watcher: Watcher;
@@ -83,10 +86,14 @@ export class OwnDirectory {
     this.box = new Box({ ...called, node, wanted: () => rules.config.requests.box, clock });
     const onLearned = () => node.reloadKeys();
     this.#certificates = new OwnCertificates({ files, identity, directory: this.client, onLearned, log });
-    this.announcer = new Announcer({
-      identity,
-      directory: this.client,
+    const self = {
+      ...{ identity, directory: this.client },
       own: () => ownRecord(identity, peer.name, deviceLabel(), node.keys, clock()),
+      signer: () => node.keys.auth.certificate.fingerprint,
+    };
+    this.devices = new OwnDevices({ ...self, settings: new OwnSettings(this.#http) });
+    this.announcer = new Announcer({
+      ...self,
       onOwnRecord: (told) => this.#certificates.learn(told),
       addresses: () => ownAddresses(peer, node.ports.peer.port, o.local.interfaces, o.local.passing),
       onDomains: (domains) => this.#learnDomains(domains),
@@ -188,8 +195,11 @@ export class OwnDirectory {
   /** A watched person's record, as it is now: what waits for him goes there. */
   #hear(record: PeerRecord): void {
     const { node } = this.#o;
-    if (record.identity === node.identity) return;
     endMoved(node.peerTls.connections, record);
+    if (record.identity === node.identity) {
+      this.#certificates.learn(record); // another device renewed them
+      return;
+    }
     const now = new Set(
       record.devices.flatMap(({ addresses }) => addresses.map(({ host, port }) => `${host} ${port}`)),
     );

@@ -8,9 +8,10 @@ import { SuiteError } from "../pki/suite-error.ts";
 import { DirectoryClient } from "../sixid/client.ts";
 import { pinnedName } from "../sixid/locate.ts";
 import type { PeerConfig } from "./config.ts";
-import { approved, deviceLabel, ownRecord } from "./enrol.ts";
+import { approved } from "./enrol.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
+import { besideOthers, deviceLabel, ownRecord } from "./own-record.ts";
 import { ownServers } from "./own-servers.ts";
 import { State } from "./state.ts";
 import { readCertificates } from "./trust-rules.ts";
@@ -44,7 +45,7 @@ export async function rekey(o: RekeyOptions, signal: AbortSignal): Promise<Rekey
   const identity = parseIdentity(o.config.identity);
   const before = files.load(identity);
   if (files.replacedAuth === undefined) {
-    await takeNext(o, files, before, signal);
+    await takeNext(o, files, before, "instead", signal);
     if (o.now !== true) return { certificate: files.load(identity).auth.certificate, bothListed: true };
   }
   const keys = files.load(identity);
@@ -53,7 +54,31 @@ export async function rekey(o: RekeyOptions, signal: AbortSignal): Promise<Rekey
   return { certificate: keys.auth.certificate, bothListed: false };
 }
 
-async function takeNext(o: RekeyOptions, files: KeyFiles, before: OwnKeys, signal: AbortSignal): Promise<void> {
+/**
+ * Makes a home that was restored from a backup another device beside the one that the backup is of (irp.md §2.6): it gets an AUTH
+ * key of its own, certified for who comes with the old one and vouched for by it; the encryption keys are the person's, not the
+ * device's, and stay. Cut off anywhere, the same call goes on. Neither node need be stopped but this home's.
+ * @throws SuiteError conflict when this home is a device of its own; as `rekey`
+ */
+export async function addDevice(o: RekeyOptions, signal: AbortSignal): Promise<Certificate> {
+  const files = new KeyFiles(o.home);
+  const identity = parseIdentity(o.config.identity);
+  const before = files.load(identity);
+  if (before.auth.renewAfter.getTime() !== 0 || files.replacedAuth !== undefined)
+    throw new SuiteError("conflict", "this home is a device of its own already; another comes out of a backup", {
+      fault: "local",
+    });
+  await takeNext(o, files, before, "beside", signal);
+  return files.load(identity).auth.certificate;
+}
+
+async function takeNext(
+  o: RekeyOptions,
+  files: KeyFiles,
+  before: OwnKeys,
+  place: "instead" | "beside",
+  signal: AbortSignal,
+): Promise<void> {
   const { csr, certificates: there } = files.nextAuth(parseIdentity(o.config.identity));
   let certificates = there;
   if (certificates.length === 0) {
@@ -67,13 +92,14 @@ async function takeNext(o: RekeyOptions, files: KeyFiles, before: OwnKeys, signa
   }
   const [certificate] = certificates;
   if (certificate === undefined) throw new SuiteError("syntax", "the server sent no certificate", { fault: "service" });
-  await publish(o, before, [before.auth.certificate, certificate], signal);
-  files.switchAuth(twoThirdsOf(certificate));
+  const listed = place === "beside" ? [certificate] : [before.auth.certificate, certificate];
+  await publish(o, before, listed, [], signal);
+  files.switchAuth(twoThirdsOf(certificate), place);
 }
 
 async function dropReplaced(o: RekeyOptions, files: KeyFiles, keys: OwnKeys, signal: AbortSignal): Promise<void> {
   const old = files.replacedAuth;
-  await publish(o, keys, [keys.auth.certificate], signal);
+  await publish(o, keys, [keys.auth.certificate], old === undefined ? [] : [old.fingerprint], signal);
   if (old === undefined) return;
   const client = await connect(o, keys.auth, signal);
   try {
@@ -115,11 +141,12 @@ async function connect(
   }
 }
 
-/** The own record with these devices of ours, signed by the AUTH key of `keys`. */
+/** The own record with these devices of ours beside the others, signed by the AUTH key of `keys`. */
 async function publish(
   o: RekeyOptions,
   keys: OwnKeys,
   devices: readonly Certificate[],
+  without: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
   const { config, clock, log, home } = o;
@@ -141,9 +168,9 @@ async function publish(
     });
     const label = deviceLabel();
     const own = ownRecord(identity, config.name, label, keys, clock());
-    await directory.publishIdentity(
-      { ...own, devices: devices.map((certificate) => ({ certificate, label })) },
-      signal,
+    const ours = { ...own, devices: devices.map((certificate) => ({ certificate, label })) };
+    await directory.publishIdentity(ours, signal, (current) =>
+      besideOthers(ours, { signer: keys.auth.certificate.fingerprint, without }, current),
     );
   } finally {
     http.close();

@@ -59,7 +59,7 @@ export function parseReply<T>(schema: Schema, text: string): T {
 }
 
 /** The problem document's status as an error of this program (RFC 9457). */
-function failureOf(response: HttpsResponse): SuiteError {
+export function failureOf(response: HttpsResponse): SuiteError {
   let code = "";
   try {
     code = String((JSON.parse(response.body.toString("utf8")) as { code?: unknown }).code ?? "");

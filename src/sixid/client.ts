@@ -7,7 +7,7 @@ import type { Log } from "../pki/log.ts";
 import type { TrustAnchor } from "../pki/path.ts";
 import { asSuiteError, SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
 import { makeAddresses, makeIdentity, makePresence, type OwnIdentity } from "./announce.ts";
-import { ask, parseReply, readReply } from "./ask.ts";
+import { ask, failureOf, parseReply, readReply } from "./ask.ts";
 import { leadsTo, MAX_GAP } from "./chain.ts";
 import type { DeviceAddress, Directory, PeerRecord } from "./directory.ts";
 import { type LookupKey, parseLookupKey } from "./lookup-key.ts";
@@ -19,6 +19,7 @@ import {
   chainReply,
   type DomainsReply,
   domainsReply,
+  type IdentityBody,
   type KnownDomainReply,
   knownDomainReply,
   MAX_ADDRESSES_BYTES,
@@ -26,6 +27,7 @@ import {
   type PresenceBody,
   type RecordReply,
   recordReply,
+  refusedDevices,
   type WatchBody,
   type WatchedReply,
   watchedReply,
@@ -173,13 +175,27 @@ export class DirectoryClient implements Directory {
 
   /**
    * Publishes the durable part of the own record; a lost race is tried again upon the current object.
+   * @param beside what becomes of `own` beside the current object, if there is one, from which the revoked devices are gone
    * @throws SuiteError forbidden with `held` if no device that the directory knows signed it
    */
-  async publishIdentity(own: OwnIdentity, signal: AbortSignal): Promise<void> {
-    for (let attempt = 0; attempt < PUBLISH_ATTEMPTS; attempt++) {
+  async publishIdentity(
+    own: OwnIdentity,
+    signal: AbortSignal,
+    beside: (current: IdentityBody) => OwnIdentity = () => own,
+  ): Promise<void> {
+    for (let attempt = 0, revoked: readonly string[] = []; attempt < PUBLISH_ATTEMPTS; attempt++) {
       const current = await this.#currentOf(own.identity, signal);
-      const jws = await makeIdentity(own, current, this.#o.signer(), this.#o.clock());
-      const response = await this.#ask("PUT", "/v1/identity", jws, signal, [409]);
+      const left = current?.body.devices.filter(({ id }) => !revoked.includes(id)) ?? [];
+      const next = current === undefined ? own : beside({ ...current.body, devices: left });
+      const previous = current === undefined ? undefined : { seq: current.body.seq, hash: current.hash };
+      const jws = await makeIdentity(next, previous, this.#o.signer(), this.#o.clock());
+      const response = await this.#ask("PUT", "/v1/identity", jws, signal, [409, 422]);
+      if (response.status === 422) {
+        const gone = revokedIn(response);
+        if (!gone.some((id) => left.some((device) => device.id === id))) throw failureOf(response);
+        revoked = gone;
+        continue;
+      }
       if (response.status === 202) throw held();
       if (response.status !== 409) {
         this.#cache.delete(own.identity);
@@ -234,7 +250,7 @@ export class DirectoryClient implements Directory {
     }
   }
 
-  async #currentOf(identity: Identity, signal: AbortSignal): Promise<{ seq: number; hash: string } | undefined> {
+  async #currentOf(identity: Identity, signal: AbortSignal): Promise<VerifiedIdentity | undefined> {
     const response = await this.#ask("GET", recordPath(identity), undefined, signal, [404]);
     if (response.status === 404) return undefined;
     const current = (async () => {
@@ -245,8 +261,7 @@ export class DirectoryClient implements Directory {
       const now = typeof issued === "number" ? new Date(issued * 1000) : this.#o.clock();
       return verifyIdentity(reply.identity, identity, { anchors: this.#anchors(identity), now });
     })();
-    const { body, hash } = await this.#watched(identity, current);
-    return { seq: body.seq, hash };
+    return this.#watched(identity, current);
   }
 
   /**
@@ -372,6 +387,15 @@ export class DirectoryClient implements Directory {
 
 const PUBLISH_ATTEMPTS = 5;
 const REFUSALS: ReadonlySet<SuiteErrorCode> = new Set(["record-rejected", "record-rollback", "record-fork"]);
+
+/** The devices that a refused identity object lists although they were revoked. */
+function revokedIn({ body }: HttpsResponse): readonly string[] {
+  try {
+    return refusedDevices.parse(JSON.parse(body.toString("utf8"))).revoked;
+  } catch {
+    return [];
+  }
+}
 
 /** None of the devices that the directory knows signed it. It has it, though. */
 function held(): SuiteError {

@@ -145,6 +145,9 @@ export const knownDomainReply = z.object({
 });
 export type KnownDomainReply = z.infer<typeof knownDomainReply>;
 
+/** Of a problem document: devices that the refused identity object lists although they were revoked. */
+export const refusedDevices = z.object({ revoked: z.array(fingerprint).max(MAX_DEVICES) });
+
 export const domainsReply = z.object({ domains: z.array(knownDomainReply).max(10_000) });
 export type DomainsReply = z.infer<typeof domainsReply>;
 

@@ -87,3 +87,11 @@ test("of a certificate by another key of the CA the chain is kept that was publi
     .encryption.find(({ certificate }) => certificate.sha256 === parseCertificate(der).sha256);
   expect(learned?.chain.map(({ sha256 }) => sha256)).toEqual([other.issuing.certificate.sha256]);
 });
+
+test("a certificate that the CA gives once more is kept once, and is due when it says now", async () => {
+  await using folder = await temporaryFolder();
+  const files = new KeyFiles(homeWith(folder.path, alice.encryption));
+  const due = new Date(domain.now.getTime() + hours);
+  files.storeRenewed("encryption", alice.encryption.privateKey, [alice.encryption.certificate], due);
+  expect(files.load().encryption.map(({ renewAfter }) => renewAfter)).toEqual([due]);
+});

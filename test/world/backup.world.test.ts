@@ -32,7 +32,7 @@ import { pemToDer } from "../../src/pki/pem.ts";
 import { readPkcs12 } from "../../src/smime/pkcs12-read.ts";
 import { seal } from "../../src/smime/seal.ts";
 import { openssl } from "../support/openssl.ts";
-import { enrolPerson, type RunningDomain, startDomain, startNode } from "../support/people.ts";
+import { enrolPerson, type RunningDomain, renewAll, startDomain, startNode } from "../support/people.ts";
 import { bytesOf, Pieces } from "../support/smime.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
@@ -55,7 +55,8 @@ async function sixtalk(home: Home, args: readonly string[], input = "") {
 const GENERATED = /^ {2}((?:[0-9A-Z]{4}-){5}[0-9A-Z]{4})$/m;
 
 /** Has the node renew its certificates, so that there is a former one. */
-async function renewed(home: Home): Promise<void> {
+async function renewed(home: Home, domain: RunningDomain): Promise<void> {
+  renewAll(domain);
   const file = join(home.keys, "enrolment.json");
   const told = JSON.parse(readFileSync(file, "utf8")) as object;
   writeFileSync(file, JSON.stringify({ ...told, renewAfter: { auth: 1, encryption: 1 } }));
@@ -85,7 +86,7 @@ test("wiped and restored, a node is the same person: keys, contacts, passwords; 
     const first = pemToDer(readFileSync(join(home.keys, "encryption-1.pem"), "utf8"), "CERTIFICATE");
     const former = parseCertificate(first[0] ?? new Uint8Array());
     const sealed = await sealedTo(folder.path, join(home.keys, "encryption-1.pem"));
-    await renewed(home);
+    await renewed(home, domain);
     const bob = parseIdentity("bob@alpha.test");
     const state = new State(home.state);
     state.addContact(bob, "Bob", new Date());
@@ -141,6 +142,7 @@ test("wiped and restored, a node is the same person: keys, contacts, passwords; 
     expect(said).toMatchObject({ code: 0, err: "" });
     expect(readFileSync(join(folder.path, "by-us"), "utf8")).toContain("from long ago");
 
+    renewAll(domain);
     const clock = () => new Date();
     const node = await PeerNode.start({
       ...{ home, config: loadConfig(home.config), log: silentLog, clock },
@@ -315,6 +317,7 @@ test("mail that was sealed to a certificate newer than the backup opens in the r
       certificate: peerCertificate(bob.certificate),
     };
     const started = { home, config: loadConfig(home.config), log: silentLog, clock: () => new Date() };
+    renewAll(domain);
     const node = await PeerNode.start({ ...started, cut: () => undefined });
     try {
       // As soon as anybody can come in.

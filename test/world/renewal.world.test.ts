@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { KeyFiles } from "../../src/node/keys.ts";
 import { Renewal } from "../../src/node/renewal.ts";
 import { parseIdentity } from "../../src/pki/identity.ts";
-import { enrolPerson, startDomain, startNode } from "../support/people.ts";
+import { enrolPerson, renewAll, startDomain, startNode } from "../support/people.ts";
 import { recordLog } from "../support/record-log.ts";
 import { temporaryFolder } from "../support/tmp.ts";
 
@@ -16,6 +16,7 @@ test("due certificates are renewed with the same keys, published, and the former
   const enrolment = join(home.keys, "enrolment.json");
   const told = JSON.parse(readFileSync(enrolment, "utf8")) as object;
   writeFileSync(enrolment, JSON.stringify({ ...told, renewAfter: { auth: 1, encryption: 1 } }));
+  renewAll(domain);
 
   const node = await startNode(home, readFileSync(home.config, "utf8"));
   try {

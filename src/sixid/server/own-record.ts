@@ -47,8 +47,12 @@ export class OwnRecords {
     const current = await store.record(account.uuid);
     if (current?.hash === verified.hash) return { seq: current.seq }; // the same again: only the answer was lost
     const revoked = await store.revokedDevices(account.uuid);
-    if (verified.body.devices.some(({ id }) => revoked.includes(id)))
-      throw rejected("a device that was revoked", "revoked device");
+    const lists = verified.body.devices.filter(({ id }) => revoked.includes(id)).map(({ id }) => id);
+    if (lists.length > 0)
+      throw new SuiteError("record-rejected", "a device that was revoked", {
+        fault: "peer",
+        details: { step: "revoked device", revoked: lists.join(" ") },
+      });
     const { signer } = verified.body;
     // Whoever merely got a new certificate from the CA cannot at once replace the devices of somebody who still has his.
     if (current !== undefined && caller.kind === "person" && caller.by === "sca" && caller.fingerprint !== signer)
