@@ -49,7 +49,7 @@ async function succeed(party: Sender, delivery: Delivery) {
 
 /** Resolves when everything asked of the database so far has been done, and what follows from it was begun. */
 async function quiet(party: Sender): Promise<void> {
-  for (let n = 0; n < 5; n += 1) {
+  for (let n = 0; n < 25; n += 1) {
     await party.store.inside.database.call("eventBounds");
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -599,7 +599,8 @@ describe("expiry", () => {
     await fail(party, await party.endpoint.delivery(3), unreachable());
     time.stepWall(6 * DAY);
     time.advance(16_000);
-    await quiet(party);
+    await party.endpoint.delivery(4);
+    await expect.poll(async () => (await stateOf(party, late))?.state).not.toBe("sending");
     expect((await stateOf(party, late))?.state).toBe("queued");
     const expired = nextEvent(party.store, receiptChange("failed"));
     time.advance(90_000);
