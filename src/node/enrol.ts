@@ -1,20 +1,17 @@
 import { IrpClient, type IssuedCertificate, type PendingCertificate } from "../irp/client.ts";
-import { httpsClient } from "../peertls-core/https-client.ts";
 import type { Certificate } from "../pki/certificate.ts";
-import { type Identity, identityDomain } from "../pki/identity.ts";
+import { identityDomain } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { sameName } from "../pki/name.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { DirectoryClient } from "../sixid/client.ts";
-import { pinnedName } from "../sixid/locate.ts";
 import type { Home } from "./home.ts";
 import { makeHome } from "./home.ts";
 import type { Invitation } from "./invitation.ts";
 import { KeyFiles } from "./keys.ts";
 import { ownRecord } from "./own-record.ts";
-import { type OwnServers, serversOf } from "./own-servers.ts";
+import { serversOf } from "./own-servers.ts";
 import { pause } from "./pause.ts";
-import { State } from "./state.ts";
+import { publishRecord } from "./publish-record.ts";
 
 export interface EnrolOptions {
   home: Home;
@@ -91,20 +88,10 @@ export async function enrol(
   } finally {
     second.close();
   }
-  await publish(
-    {
-      home,
-      identity,
-      servers,
-      roots: [root, ...furtherRoots],
-      name: o.name,
-      label: o.label,
-      clock: o.clock,
-      log: o.log,
-    },
-    files,
-    signal,
-  );
+  const keys = files.load();
+  const own = ownRecord(identity, o.name, o.label, keys, o.clock());
+  const roots = [root, ...furtherRoots];
+  await publishRecord({ ...{ home, servers, roots, keys, own }, clock: o.clock, log: o.log }, signal);
   return { root, furtherRoots, uuid };
 }
 
@@ -141,48 +128,4 @@ const MAX_ASK_SECONDS = 10;
 /** The CA gave the key to somebody else before, or took it back: as after a link that somebody had used already. */
 function isKeyInUse(error: unknown): boolean {
   return error instanceof SuiteError && error.code === "conflict";
-}
-
-interface PublishOptions {
-  home: Home;
-  identity: Identity;
-  servers: OwnServers;
-  roots: readonly Certificate[];
-  name: string;
-  label: string;
-  clock: () => Date;
-  log: Log;
-}
-
-/** Publishes the durable part of the own record as the key files have it. */
-async function publish(o: PublishOptions, files: KeyFiles, signal: AbortSignal): Promise<void> {
-  const keys = files.load();
-  const domain = identityDomain(o.identity);
-  const anchors = o.roots.map((certificate) => ({ name: domain, certificate }));
-  const http = httpsClient({
-    addresses: () => o.servers.sixid(),
-    serverName: domain,
-    indicatedName: pinnedName(domain),
-    anchors: () => anchors,
-    credentials: () => keys.auth,
-    clock: o.clock,
-  });
-  const state = new State(o.home.state);
-  try {
-    const directory = new DirectoryClient({
-      http,
-      uuid: keys.uuid,
-      signer: () => keys.auth,
-      anchorsFor: (asked) => (asked === domain ? anchors : []),
-      pins: state,
-      clock: o.clock,
-      log: o.log,
-      onEvent: () => undefined,
-      onDomain: () => undefined,
-    });
-    await directory.publishIdentity(ownRecord(o.identity, o.name, o.label, keys, o.clock()), signal);
-  } finally {
-    http.close();
-    state.close();
-  }
 }

@@ -1,19 +1,17 @@
 import { IrpClient } from "../irp/client.ts";
 import type { Credentials } from "../peertls-core/credentials.ts";
-import { httpsClient } from "../peertls-core/https-client.ts";
 import type { Certificate } from "../pki/certificate.ts";
 import { identityDomain, parseIdentity } from "../pki/identity.ts";
 import type { Log } from "../pki/log.ts";
 import { SuiteError } from "../pki/suite-error.ts";
-import { DirectoryClient } from "../sixid/client.ts";
-import { pinnedName } from "../sixid/locate.ts";
+import { anchorsOf } from "./anchors-of.ts";
 import type { PeerConfig } from "./config.ts";
 import { approved } from "./enrol.ts";
 import type { Home } from "./home.ts";
 import { KeyFiles, type OwnKeys } from "./keys.ts";
-import { besideOthers, deviceLabel, ownRecord } from "./own-record.ts";
+import { deviceLabel, ownRecord } from "./own-record.ts";
 import { ownServers } from "./own-servers.ts";
-import { State } from "./state.ts";
+import { publishRecord } from "./publish-record.ts";
 import { readCertificates } from "./trust-rules.ts";
 
 export interface RekeyOptions {
@@ -123,7 +121,7 @@ async function connect(
   signal: AbortSignal,
 ): Promise<IrpClient> {
   const domain = identityDomain(parseIdentity(config.identity));
-  const anchors = readCertificates(config.directory.anchor).map((certificate) => ({ name: domain, certificate }));
+  const anchors = anchorsOf(domain, readCertificates(config.directory.anchor));
   const at = {
     address: await ownServers(config, dnsServers, clock).irp(),
     domain,
@@ -149,31 +147,11 @@ async function publish(
   without: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
-  const { config, clock, log, home } = o;
-  const identity = parseIdentity(config.identity);
-  const domain = identityDomain(identity);
-  const anchors = readCertificates(config.directory.anchor).map((certificate) => ({ name: domain, certificate }));
-  const http = httpsClient({
-    addresses: () => ownServers(config, o.dnsServers ?? [], clock).sixid(),
-    ...{ serverName: domain, indicatedName: pinnedName(domain), anchors: () => anchors, clock },
-    credentials: () => keys.auth,
-  });
-  const state = new State(home.state);
-  try {
-    const directory = new DirectoryClient({
-      ...{ http, uuid: keys.uuid, signer: () => keys.auth, pins: state, clock, log },
-      anchorsFor: (asked) => (asked === domain ? anchors : []),
-      onEvent: () => undefined,
-      onDomain: () => undefined,
-    });
-    const label = deviceLabel();
-    const own = ownRecord(identity, config.name, label, keys, clock());
-    const ours = { ...own, devices: devices.map((certificate) => ({ certificate, label })) };
-    await directory.publishIdentity(ours, signal, (current) =>
-      besideOthers(ours, { signer: keys.auth.certificate.fingerprint, without }, current),
-    );
-  } finally {
-    http.close();
-    state.close();
-  }
+  const { home, config, clock, log } = o;
+  const label = deviceLabel();
+  const own = ownRecord(parseIdentity(config.identity), config.name, label, keys, clock());
+  const ours = { ...own, devices: devices.map((certificate) => ({ certificate, label })) };
+  const servers = ownServers(config, o.dnsServers ?? [], clock);
+  const roots = readCertificates(config.directory.anchor);
+  await publishRecord({ ...{ home, servers, roots, keys, own: ours, without }, clock, log }, signal);
 }
