@@ -6,37 +6,31 @@ import {
   base64Xml,
   defined,
   empty,
+  type Grammars,
   hex,
   jws,
   kindOf,
   lists,
   number,
+  readBy,
   reasonOf,
   single,
   statusOf,
   textOf,
   textXml,
+  writeBy,
 } from "./xml-fields.ts";
-
-type Of<T extends Reply["type"]> = Reply & { type: T };
-
-interface Grammar<R> {
-  read(element: Element): R;
-  write(reply: R): { attributes?: Record<string, string | number | undefined>; text?: string; children?: string[] };
-}
 
 /** @throws SuiteError syntax (`bad-xml`) */
 export function replyOf(element: Element): Reply {
-  if (!Object.hasOwn(REPLIES, element.name)) throw badXml("unknown element");
-  return REPLIES[element.name as Reply["type"]].read(element);
+  return readBy<Reply>(REPLIES, element);
 }
 
 export function replyXml(reply: Reply): string {
-  const { write } = REPLIES[reply.type] as Grammar<Reply>;
-  return writeXml({ name: reply.type, ...write(reply) });
+  return writeBy<Reply>(REPLIES, reply);
 }
 
-const REPLIES: { [T in Reply["type"]]: Grammar<Of<T>> } = {
+const REPLIES: Grammars<Reply> = {
   hello: {
     read: (element) => {
       const { domain, versions, tls, auth } = attributes(empty(element), ["domain", "versions"], ["tls", "auth"]);

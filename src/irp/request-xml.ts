@@ -5,36 +5,32 @@ import {
   base64,
   base64Xml,
   empty,
+  type Grammar,
+  type Grammars,
   hex,
   jws,
   kindOf,
   lists,
   number,
+  readBy,
   reasonOf,
   single,
   statusOf,
   textOf,
   texts,
   textXml,
+  writeBy,
 } from "./xml-fields.ts";
 
 type Of<T extends Request["type"]> = Request & { type: T };
 
-/** How one request is read and written. */
-interface Grammar<R> {
-  read(element: Element): R;
-  write(request: R): { attributes?: Record<string, string | number | undefined>; text?: string; children?: string[] };
-}
-
 /** @throws SuiteError syntax (`bad-xml`) */
 export function requestOf(element: Element): Request {
-  if (!Object.hasOwn(REQUESTS, element.name)) throw badXml("unknown element");
-  return REQUESTS[element.name as Request["type"]].read(element);
+  return readBy<Request>(REQUESTS, element);
 }
 
 export function requestXml(request: Request): string {
-  const { write } = REQUESTS[request.type] as Grammar<Request>;
-  return writeXml({ name: request.type, ...write(request) });
+  return writeBy<Request>(REQUESTS, request);
 }
 
 /** A request without anything in it. */
@@ -70,7 +66,7 @@ function signed<T extends "putAddr" | "presence">(type: T): Grammar<{ type: T; j
 
 const MAX_LABEL = 64;
 
-const REQUESTS: { [T in Request["type"]]: Grammar<Of<T>> } = {
+const REQUESTS: Grammars<Request> = {
   hello: {
     read: (element) => {
       const { domain, software } = attributes(empty(element), ["domain"], ["software"]);

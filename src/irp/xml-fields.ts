@@ -6,6 +6,26 @@ type Fields<N extends string, O extends string> = Record<N, string> & Partial<Re
 
 const MAX_ATTRIBUTE = 512;
 
+/** How one message is read and written. */
+export interface Grammar<M> {
+  read(element: Element): M;
+  write(message: M): { attributes?: Record<string, string | number | undefined>; text?: string; children?: string[] };
+}
+
+/** A grammar for each message of one direction. */
+export type Grammars<M extends { type: string }> = { [T in M["type"]]: Grammar<M & { type: T }> };
+
+/** @throws SuiteError syntax (`bad-xml`) */
+export function readBy<M extends { type: string }>(grammars: Grammars<M>, element: Element): M {
+  if (!Object.hasOwn(grammars, element.name)) throw badXml("unknown element");
+  return grammars[element.name as M["type"]].read(element);
+}
+
+export function writeBy<M extends { type: string }>(grammars: Grammars<M>, message: M): string {
+  const { write } = grammars[message.type as M["type"]] as Grammar<M>;
+  return writeXml({ name: message.type, ...write(message) });
+}
+
 /** All that is needed is there, nothing is there that is not known. @throws SuiteError syntax, as all here */
 export function attributes<N extends string, O extends string>(
   element: Element,
