@@ -1,8 +1,8 @@
 import { DatabaseSync } from "node:sqlite";
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import { SuiteError } from "../pki/suite-error.ts";
+import { SuiteError, toWire, type WireError } from "../pki/suite-error.ts";
 import { CALLS } from "./calls.ts";
-import type { FromWorker, Reply, ToWorker, WireError } from "./database.ts";
+import type { FromWorker, Reply, ToWorker } from "./database.ts";
 import { migrate } from "./schema.ts";
 import { type EventRow, makeTransaction, type Transaction } from "./transaction.ts";
 
@@ -107,10 +107,7 @@ function rolledBack(database: DatabaseSync): boolean {
 }
 
 function wireError(error: unknown): WireError {
-  if (error instanceof SuiteError) {
-    const { code, message, fault, temporary, details } = error;
-    return { code, message, fault, temporary, details: { ...details } };
-  }
+  if (error instanceof SuiteError) return toWire(error);
   return {
     code: isStatementError(error) ? "internal" : "store-failed",
     message: "the local store failed",

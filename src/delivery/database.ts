@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { type Fault, SuiteError, type SuiteErrorCode } from "../pki/suite-error.ts";
+import { fromWire, type SuiteError, type WireError } from "../pki/suite-error.ts";
 import type { CallArguments, CallName, CallResult } from "./calls.ts";
 import { type Health, storeFailed } from "./health.ts";
 import type { EventRow } from "./transaction.ts";
@@ -17,15 +17,6 @@ export type FromWorker =
     };
 
 export type Reply = { id: number; result: unknown } | { id: number; error: WireError };
-
-/** A SuiteError as it crosses the thread. */
-export interface WireError {
-  code: SuiteErrorCode;
-  message: string;
-  fault: Fault;
-  temporary: boolean;
-  details: Record<string, string | number | boolean>;
-}
 
 /** `delivery.db` behind its worker thread. Whatever resolves has been committed with fsync; calls happen in the order made. */
 export interface Database {
@@ -115,8 +106,5 @@ function settle(pending: Map<number, Pending>, reply: Reply): void {
   if (call === undefined) return;
   pending.delete(reply.id);
   if ("result" in reply) call.resolve(reply.result);
-  else {
-    const { code, message, fault, temporary, details } = reply.error;
-    call.reject(new SuiteError(code, message, { fault, temporary, details }));
-  }
+  else call.reject(fromWire(reply.error));
 }

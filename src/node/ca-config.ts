@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { z } from "zod";
-import { parseIdentity } from "../pki/identity.ts";
+import { isIdentity } from "../pki/identity.ts";
 
 const host = z.string().min(2).describe("IP address, without brackets");
 /** A secret is in a file of its own. */
@@ -70,13 +70,4 @@ function absoluteExternal(
       : { credentials: { certificate: resolve(base, credentials.certificate), key: resolve(base, credentials.key) } }),
     ...(login === undefined ? {} : { login: secret(login) }),
   };
-}
-
-function isIdentity(text: string): boolean {
-  try {
-    parseIdentity(text);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -4,7 +4,7 @@ import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { trustSchema } from "../peertls-core/policy-schema.ts";
 import { parseRange } from "../peertls-core/routes.ts";
-import { parseIdentity } from "../pki/identity.ts";
+import { isIdentity } from "../pki/identity.ts";
 import { SuiteError } from "../pki/suite-error.ts";
 import { absoluteCa, absoluteSecret, caSchema, secretFile } from "./ca-config.ts";
 
@@ -240,15 +240,6 @@ export function parseConfig(text: string, file: string): Config {
     );
   }
   return absolute(result.data, dirname(resolve(file)));
-}
-
-function isIdentity(text: string): boolean {
-  try {
-    parseIdentity(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** The nearest node of the file that a problem's path leads to. */

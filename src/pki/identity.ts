@@ -68,3 +68,12 @@ function invalid(what: string): SuiteError {
     details: { what },
   });
 }
+
+export function isIdentity(text: string): boolean {
+  try {
+    parseIdentity(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

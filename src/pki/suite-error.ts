@@ -78,3 +78,20 @@ export function asSuiteError(thrown: unknown): SuiteError {
   if (thrown instanceof SuiteError) return thrown;
   return new SuiteError("internal", "unexpected failure", { fault: "local", temporary: true, cause: thrown });
 }
+
+/** A SuiteError as it crosses a thread. */
+export interface WireError {
+  code: SuiteErrorCode;
+  message: string;
+  fault: Fault;
+  temporary: boolean;
+  details: Record<string, string | number | boolean>;
+}
+
+export function toWire({ code, message, fault, temporary, details }: SuiteError): WireError {
+  return { code, message, fault, temporary, details: { ...details } };
+}
+
+export function fromWire({ code, message, ...options }: WireError): SuiteError {
+  return new SuiteError(code, message, options);
+}

@@ -1,5 +1,5 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { type Fault, SuiteError, type SuiteErrorCode } from "../../pki/suite-error.ts";
+import { SuiteError, toWire, type WireError } from "../../pki/suite-error.ts";
 import type { Operation, Outcome, Row, Value } from "./operation.ts";
 import type { Change } from "./store.ts";
 import { WRITES, type WriteName } from "./writes.ts";
@@ -12,15 +12,6 @@ export interface Call {
 }
 
 export type Reply = { id: number; result: unknown } | { id: number; error: WireError };
-
-/** A SuiteError as it crosses the thread. */
-export interface WireError {
-  code: SuiteErrorCode;
-  message: string;
-  fault: Fault;
-  temporary: boolean;
-  details: Record<string, string | number | boolean>;
-}
 
 /** What became of calls that shared a commit. `fatal`: the file is in doubt, nothing more is written. */
 export interface Batch {
@@ -131,6 +122,6 @@ function resultCode(error: unknown): number | undefined {
 }
 
 function wireError(error: unknown): WireError {
-  const { code, message, fault, temporary, details } = storeFailed(error);
-  return { code, message, fault, temporary, details: { ...details, cause: String(error) } };
+  const wire = toWire(storeFailed(error));
+  return { ...wire, details: { ...wire.details, cause: String(error) } };
 }

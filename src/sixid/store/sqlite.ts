@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { DatabaseSync } from "node:sqlite";
 import { Worker } from "node:worker_threads";
-import { SuiteError } from "../../pki/suite-error.ts";
+import { fromWire, type SuiteError } from "../../pki/suite-error.ts";
 import { Listeners } from "./listeners.ts";
 import { migrationsFrom } from "./migrations.ts";
 import type { Operation } from "./operation.ts";
@@ -168,6 +168,5 @@ function reading<T>(runner: SqliteRunner, operation: Operation<T>): T {
 
 function errorOf(reply: Extract<Reply, { error: unknown }> | undefined): SuiteError {
   if (reply === undefined) return storeFailed(new Error("no reply"));
-  const { code, message, fault, temporary, details } = reply.error;
-  return new SuiteError(code, message, { fault, temporary, details });
+  return fromWire(reply.error);
 }
